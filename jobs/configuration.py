@@ -1,0 +1,148 @@
+"""`Configuration`: one replicate of one cell of the table, with everything resolved.
+
+It crosses processes and machines as `spec.json`, from which alone a worker can do the work.
+Its fingerprint names the output directory. It must not know how specs are written, nor open files.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from jobs import fingerprint as hashing
+from jobs.sections import (
+    Count,
+    DataSet,
+    Metric,
+    Positive,
+    PositiveInt,
+    Precision,
+    PredictorCorrector,
+    PublishedValue,
+    Quantisation,
+    Resources,
+    Sampler,
+    Section,
+)
+
+#: Raised when the meaning of a canonical form changes: old results then keep their directories.
+CANONICAL_VERSION = 1
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Model(Section):
+    """What is sampled from: weights by their sha256, or a data set for the control of real images."""
+
+    name: str  # as the spec calls it; no part of the identity
+    family: Literal["score", "latent", "dataset"]
+    shape: tuple[int, int, int] | None  # (channels, height, width) of its images
+    weights: dict[str, Digest | None] = Field(default={})  # role -> sha256; None: the file is not here yet
+    network: str | None = None  # reader of weight files that are not the project's own safetensors
+    dataset: DataSet | None = None
+    content: Digest | None = None  # content hash of the data set
+    sde: Literal["ve", "vp", "subvp"] | None = None
+    continuous: bool | None = None  # trained on continuous time
+    scales: int | None = None  # noise scales it was trained on
+    note: str = ""  # said beside the table, e.g. that it stands in for another model
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What decides the pixels: digests, and the reader where a file does not say itself what it holds."""
+        if self.family == "dataset":
+            return {"dataset": self.content}
+        if self.network is None and set(self.weights) == {"model"}:
+            return {"sha256": self.weights["model"]}
+        return {"network": self.network, "weights": dict(self.weights)}
+
+    @property
+    def missing(self) -> bool:
+        """True when a digest is not known because the file is not here: it can be planned, not run."""
+        if self.family == "dataset":
+            return self.content is None
+        return None in self.weights.values()
+
+
+class Extractor(Section):
+    """A feature network and the sha256 of its weights."""
+
+    name: str
+    weights: Digest | None  # None: not here yet
+    dimension: int
+    logits: int = 0  # width of its class logits; 0: none
+
+    @property
+    def missing(self) -> bool:
+        return self.weights is None
+
+
+class Configuration(Section):
+    """One replicate of one cell. See docs/spec.md for the meaning, type and default of every key."""
+
+    sweep: str
+    row: str
+    column: str
+    model: Model
+    sampler: Sampler
+    seed: int
+    replicate: Count
+    group_size: PositiveInt
+    stages: tuple[Count, ...]  # steps whose images are kept, ascending; the last step is always among them
+    precision: Precision
+    quantisation: Quantisation
+
+    samples: PositiveInt
+    shard_size: PositiveInt
+    extractors: tuple[Extractor, ...]
+    references: tuple[DataSet, ...]
+    metrics: tuple[Metric, ...]
+    snapshot_every: Positive  # seconds
+    priority: int
+    resources: Resources
+    published: tuple[PublishedValue, ...]
+
+    @property
+    def name(self) -> str:
+        """Row, column and replicate for people; not unique beyond its sweep and no part of the identity."""
+        return f"{self.row} / {self.column}" + (f" #{self.replicate}" if self.replicate else "")
+
+    def canonical(self) -> dict[str, object]:
+        """Return everything that the user decides and that changes a pixel, and nothing else."""
+        return {
+            "version": CANONICAL_VERSION,
+            "model": self.model.identity,
+            "sampler": canonical_sampler(self.sampler),
+            "seed": self.seed,
+            "replicate": self.replicate,
+            "group_size": self.group_size,
+            "stages": list(self.stages),
+            "precision": self.precision,
+            "quantisation": self.quantisation,
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the canonical JSON; provisional while `model.missing`."""
+        return hashing.fingerprint(self.canonical())
+
+    def to_json(self) -> str:
+        """The text of `spec.json`."""
+        return self.model_dump_json(indent=1) + "\n"
+
+    @staticmethod
+    def from_json(text: str | bytes) -> Configuration:
+        """Read `to_json` back. Raises pydantic.ValidationError (a ValueError) when it is something else."""
+        return Configuration.model_validate_json(text)
+
+
+def canonical_sampler(sampler: Sampler) -> dict[str, object]:
+    """Return the section with its defaults and without the keys that cannot matter in it."""
+    section = sampler.model_dump(mode="json")
+    if isinstance(sampler, PredictorCorrector) and sampler.corrector == "none":
+        for key in ("corrector_steps", "snr", "corrector_norm"):
+            del section[key]
+    if section.get("kept") == 1:
+        del section["burn_in"], section["thin"]
+    return section

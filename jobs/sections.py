@@ -1,0 +1,108 @@
+"""The parts that a spec and a configuration share: samplers, data sets, resources, published values.
+
+They are data with types, defaults and ranges. What may be combined with what is a matter for `jobs/checks.py`.
+This module must not know files, catalogues or sweeps.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+#: One component of a path: no slash, no leading dot, so it can never leave its directory.
+PlainName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
+#: Plain names joined by single slashes, as the published checkpoints are called (`vp/cifar10_ddpm`).
+ModelName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9._-]*(/[a-z0-9][A-Za-z0-9._-]*)*$", max_length=200)
+]
+Positive = Annotated[float, Field(gt=0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+
+Precision = Literal["float32", "float64", "bfloat16"]
+Quantisation = Literal["floor", "round"]
+Metric = Literal["fid", "is", "kid", "precision_recall", "density_coverage"]
+
+
+class Section(BaseModel):
+    """A mapping of a spec: unknown keys, other types, NaN and infinity are refused; it never changes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class PredictorCorrector(Section):
+    """Algorithm 1 of Song et al. 2020 and its halves: predictor only, corrector only, both."""
+
+    kind: Literal["predictor_corrector"]
+    predictor: Literal["ancestral", "reverse_diffusion", "euler_maruyama", "probability_flow", "none"]
+    corrector: Literal["langevin", "annealed_langevin", "none"]
+    steps: PositiveInt = 1000
+    corrector_steps: PositiveInt = 1
+    snr: Positive = 0.16
+    corrector_norm: Literal["batch", "sample"] = "batch"
+    denoise: bool = True
+    eps: Annotated[float, Field(gt=0, lt=1)] | None = None
+    labels: Literal["interpolated", "half", "rounded"] = "interpolated"
+
+
+class Decay(Section):
+    """The step size is multiplied by `factor` after every `every` steps."""
+
+    factor: Annotated[float, Field(gt=0, le=1)]
+    every: PositiveInt
+
+
+class DDLS(Section):
+    """Discriminator-driven latent sampling: Langevin dynamics in a GAN's latent space (Che et al. 2020)."""
+
+    kind: Literal["ddls"]
+    steps: Count
+    step_size: Positive
+    decay: Decay | None = None
+    noise_scale: Annotated[float, Field(ge=0)] = 1.0
+    metropolis: bool = False
+    kept: PositiveInt = 1
+    burn_in: Count = 0
+    thin: PositiveInt = 1
+
+
+class NoiseControl(Section):
+    """Pure noise images of the model's shape: the worst score that anything should have."""
+
+    kind: Literal["noise"]
+
+
+class RealControl(Section):
+    """Images of a data set in a fixed order: the best score that anything can be expected to have."""
+
+    kind: Literal["real"]
+
+
+Sampler = Annotated[PredictorCorrector | DDLS | NoiseControl | RealControl, Field(discriminator="kind")]
+
+
+class DataSet(Section):
+    """A set of real images: one that the project knows by name, or one read from `path`."""
+
+    name: PlainName
+    path: str | None = None  # Parquet file, folder or npz; absolute once resolved
+    split: str | None = None
+
+
+class Resources(Section):
+    """What the work may use. No result depends on it, but for `micro_batch` in the last bits."""
+
+    workers: PositiveInt | Literal["auto"] = "auto"
+    cpus: Positive = 1.0  # for each worker
+    gpus: Annotated[float, Field(ge=0)] = 0.0  # for each worker; a fraction shares a device
+    micro_batch: PositiveInt | Literal["auto"] = "auto"
+
+
+class PublishedValue(Section):
+    """A value from the literature for one cell of the table."""
+
+    value: float
+    std: Annotated[float, Field(ge=0)] | None = None
+    metric: Metric = "fid"
+    source: str
