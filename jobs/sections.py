@@ -1,6 +1,6 @@
 """The parts that a spec and a configuration share: samplers, data sets, resources, published values.
 
-They are data with types, defaults and ranges. What may be combined with what is a matter for `jobs/checks.py`.
+They are data with types, defaults and ranges. What may be combined with what is said in `jobs/checks.py`.
 This module must not know files, catalogues or sweeps.
 """
 
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 #: One component of a path: no slash, no leading dot, so it can never leave its directory.
 PlainName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
@@ -19,6 +20,17 @@ ModelName = Annotated[
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+
+
+
+def _auto_to_none(value: object) -> object:
+    if isinstance(value, str) and value != "auto":
+        raise PydanticCustomError("whole_number_or_auto", "is neither a whole number nor 'auto'")
+    return None if value == "auto" else value
+
+
+#: A whole number, or null (written `auto`): chosen when the work starts.
+IntOrAuto = Annotated[PositiveInt | None, BeforeValidator(_auto_to_none)]
 
 Precision = Literal["float32", "float64", "bfloat16"]
 Quantisation = Literal["floor", "round"]
@@ -93,10 +105,10 @@ class DataSet(Section):
 class Resources(Section):
     """What the work may use. No result depends on it, but for `micro_batch` in the last bits."""
 
-    workers: PositiveInt | Literal["auto"] = "auto"
+    workers: IntOrAuto = None
     cpus: Positive = 1.0  # for each worker
     gpus: Annotated[float, Field(ge=0)] = 0.0  # for each worker; a fraction shares a device
-    micro_batch: PositiveInt | Literal["auto"] = "auto"
+    micro_batch: IntOrAuto = None
 
 
 class PublishedValue(Section):
