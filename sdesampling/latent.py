@@ -1,0 +1,58 @@
+"""A GAN as latent Langevin samplers see it: a generator, a discriminator's logit, a standard normal prior."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sdesampling.score import in_micro_batches
+
+
+@dataclass
+class LatentModel:
+    """Generator and discriminator, put into eval mode here: in train mode batch norm would couple the chains.
+
+    generator: latents (batch, latent_dim) to images, which are reshaped to (batch, *shape).
+    discriminator: the generator's output to the *logit*, never the probability, of being real, one per sample;
+        the critic's value for a Wasserstein GAN.
+    shape: (channels, height, width) of one image.
+    centered: the generator's images are in [-1, 1] rather than [0, 1].
+    micro_batch: samples that pass through the networks together; None: all of them.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    latent_dim: int
+    shape: tuple[int, int, int]
+    centered: bool = True
+    micro_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.latent_dim < 1:
+            raise ValueError(f"latent_dim = {self.latent_dim}: must be at least 1")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise ValueError(
+                f"micro_batch = {self.micro_batch}: must be at least 1, or None for whole batches"
+            )
+        self.generator.eval()
+        self.discriminator.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the generator is."""
+        return next(self.generator.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the generator's weights, and so of its latents."""
+        return next(self.generator.parameters()).dtype
+
+    def logit(self, z: Tensor) -> Tensor:
+        """d(G(z)), (batch,)."""
+        return self.discriminator(self.generator(z)).reshape(len(z))
+
+    def images(self, z: Tensor) -> Tensor:
+        """G(z), (batch, *shape), in [0, 1]."""
+        with torch.no_grad():
+            output = in_micro_batches(self.generator, self.micro_batch, z).reshape(len(z), *self.shape)
+        return (output + 1) / 2 if self.centered else output

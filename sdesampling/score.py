@@ -1,0 +1,138 @@
+"""A network together with the SDE it was trained for: the score that samplers ask for.
+
+Here live the conventions by which a network is asked: which label belongs to a time, and how its output
+becomes a score. Samplers know none of them, and nothing here knows a sampler.
+"""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from sdesampling.sde import SDE, VE, VP, per_sample
+
+Labels = Literal["interpolated", "half", "rounded"]
+
+
+class ScoreModel:
+    """score(x, t) of a network, in the conventions of the score_sde code.
+
+    network: called with x, (batch, channels, height, width), and labels, (batch,); the result is shaped as x.
+        VE networks return the score, VP and sub-VP networks the noise: score = -output / std.
+    shape: (channels, height, width) of one image.
+    continuous: trained on times in [0, 1] rather than on discrete scales. Labels are then sigma(t) for VE and
+        999 t for VP; otherwise the index of the scale, counted from the largest one for VE. Sub-VP networks
+        always are continuous.
+    scales: number of discrete scales the network was trained on; the SDE's N unless given.
+    centered: network's data are in [-1, 1] rather than [0, 1]; as usual for the SDE unless given.
+    labels: what a discretely trained network is given when the SDE has another number of steps N than scales
+        S: `interpolated` i (S - 1) / (N - 1), which keeps label and noise level together, `half` i S / N, or
+        `rounded`, the first one rounded (Song et al. 2020, tables 1 and 4).
+    micro_batch: samples that pass through the network together; None: all of them.
+
+    `evaluations` counts evaluations of the network as they happen, the micro-batches of one batch as one.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        sde: SDE,
+        shape: tuple[int, int, int],
+        *,
+        continuous: bool = True,
+        scales: int | None = None,
+        centered: bool | None = None,
+        labels: Labels = "interpolated",
+        micro_batch: int | None = None,
+    ) -> None:
+        if labels not in get_args(Labels):
+            raise ValueError(f"labels: {labels!r} is not one of {', '.join(get_args(Labels))}")
+        if micro_batch is not None and micro_batch < 1:
+            raise ValueError(f"micro_batch = {micro_batch}: must be at least 1, or None for whole batches")
+        if not continuous and not isinstance(sde, VE | VP):
+            raise ValueError(f"{sde.family}: only VE and VP have discretely trained networks")
+        self.network = network.eval()
+        self.sde = sde
+        self.shape = shape
+        self.continuous = continuous
+        self.scales = sde.N if scales is None else scales
+        self.centered = sde.centered if centered is None else centered
+        self.labels: Labels = labels
+        self.micro_batch = micro_batch
+        self.evaluations = 0
+
+    def with_steps(self, steps: int, labels: Labels | None = None) -> "ScoreModel":
+        """The same network on the same noise range in another number of steps; its count starts at 0."""
+        return ScoreModel(
+            self.network,
+            self.sde.with_steps(steps),
+            self.shape,
+            continuous=self.continuous,
+            scales=self.scales,
+            centered=self.centered,
+            labels=self.labels if labels is None else labels,
+            micro_batch=self.micro_batch,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return _first_tensor(self.network).device
+
+    def score(self, x: Tensor, t: Tensor) -> Tensor:
+        """Gradient of the log density of x(t) at x. x: (batch, *shape), t: (batch,) in [0, 1]."""
+        output = self._evaluate(x, self.network_labels(t))
+        if isinstance(self.sde, VE):
+            return output
+        return -output / per_sample(self.marginal(t)[1], x)
+
+    def denoise(self, x: Tensor, t: Tensor) -> Tensor:
+        """Expected data given x(t) = x, by Tweedie's formula; one evaluation."""
+        mean_coefficient, std = self.marginal(t)
+        return (x + per_sample(std**2, x) * self.score(x, t)) / per_sample(mean_coefficient, x)
+
+    def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean coefficient and standard deviation, (batch,) each, of the noise that the network sees at t."""
+        if isinstance(self.sde, VP) and not self.continuous:
+            index = self.sde.timestep(t)
+            return (
+                self.sde.sqrt_alphas_cumprod.to(t.device)[index],
+                self.sde.sqrt_1m_alphas_cumprod.to(t.device)[index],
+            )
+        return self.sde.mean_coefficient(t), self.sde.std(t)
+
+    def network_labels(self, t: Tensor) -> Tensor:
+        """What the network is told about t, (batch,): int64 for discrete VE on its own scales, else float."""
+        if self.continuous:
+            return self.sde.std(t) if isinstance(self.sde, VE) else t * 999
+        if isinstance(self.sde, VE):
+            index = torch.round((self.sde.T - t) * (self.sde.N - 1))
+            return index.long() if self.scales == self.sde.N else self._trained_label(index)
+        position = t * (self.sde.N - 1)
+        return position if self.scales == self.sde.N else self._trained_label(position)
+
+    def _trained_label(self, position: Tensor) -> Tensor:
+        """Label among the trained scales of a position in [0, N - 1] among the SDE's."""
+        if self.labels == "half":
+            return position * (self.scales / self.sde.N)
+        label = position * (self.scales - 1) / (self.sde.N - 1)
+        return torch.round(label) if self.labels == "rounded" else label
+
+    def _evaluate(self, x: Tensor, labels: Tensor) -> Tensor:
+        self.evaluations += 1
+        return in_micro_batches(self.network, self.micro_batch, x, labels)
+
+
+def in_micro_batches(function: Callable[..., Tensor], size: int | None, *inputs: Tensor) -> Tensor:
+    """Apply a function over the first dimension in pieces of a fixed size; None: all at once."""
+    if size is None or len(inputs[0]) <= size:
+        return function(*inputs)
+    pieces = zip(*(tensor.split(size) for tensor in inputs), strict=True)
+    return torch.cat([function(*piece) for piece in pieces])
+
+
+def _first_tensor(module: nn.Module) -> Tensor:
+    for tensor in (*module.parameters(), *module.buffers()):
+        return tensor
+    raise ValueError(f"{type(module).__name__} has no parameters and no buffers, so its device is unknown")
