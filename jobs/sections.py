@@ -22,7 +22,6 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 
 
-
 def _auto_to_none(value: object) -> object:
     if isinstance(value, str) and value != "auto":
         raise PydanticCustomError("whole_number_or_auto", "is neither a whole number nor 'auto'")
@@ -99,7 +98,6 @@ class DataSet(Section):
 
     name: PlainName
     path: str | None = None  # Parquet file, folder or npz; absolute once resolved
-    split: str | None = None
 
 
 class Resources(Section):

@@ -1,0 +1,206 @@
+"""`SpecError`: everything that is wrong with a spec, in the user's words: key path, value, remedy.
+
+Turns pydantic's errors into such lines. It must not know what a spec holds.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+Location = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong: where it is written, and what would be right."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class SpecError(ValueError):
+    """A spec that cannot be run. `problems` holds all that was found, in the order of the file."""
+
+    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        super().__init__("\n".join([f"{source}: {_count(len(self.problems))}", *map(str, self.problems)]))
+
+    def __reduce__(self) -> tuple[type[SpecError], tuple[str, tuple[Problem, ...]]]:
+        return type(self), (self.source, self.problems)
+
+
+def _count(number: int) -> str:
+    return "1 problem" if number == 1 else f"{number} problems"
+
+
+def path_text(location: Iterable[str | int]) -> str:
+    """Join a key path as a user would write it: `sweep.axes['VE P1000'].sampler.steps`, `stages[0]`."""
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif re.fullmatch(r"[A-Za-z_][\w-]*", part):
+            text += f".{part}" if text else part
+        else:
+            text += f"[{part!r}]"
+    return text
+
+
+def suggestion(value: object, known: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" or nothing."""
+    near = difflib.get_close_matches(str(value), list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def not_one_of(value: object, known: Iterable[str]) -> str:
+    """Return "'x' is not one of a, b; did you mean 'a'?"."""
+    names = list(known)
+    return f"{show(value)} is not one of {', '.join(names)}{suggestion(value, names)}"
+
+
+def show(value: object) -> str:
+    """Return a value as a user would recognise it, cut short when it is long."""
+    text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def describe(error: ValidationError, model: type[BaseModel], written: object) -> list[tuple[Location, str]]:
+    """Return (location, message) for each error that `model` found in `written`, in its order."""
+    found = (_describe_one(details, model) for details in error.errors(include_url=False))
+    return [(_as_written(location, written), message) for location, message in found]
+
+
+def _as_written(location: Location, written: object) -> Location:
+    """Drop the parts that only reading added: `[0]` of a single entry, `.name` of a bare name."""
+    kept: list[str | int] = []
+    for part in location:
+        if isinstance(part, int) and not isinstance(written, list | tuple):
+            continue
+        if kept and not isinstance(written, Mapping | list | tuple | None):
+            break
+        kept.append(part)
+        if isinstance(part, int):
+            written = written[part] if isinstance(written, list | tuple) and part < len(written) else None
+        else:
+            written = written.get(part) if isinstance(written, Mapping) else None
+    return tuple(kept)
+
+
+_LIMITS = {
+    "greater_than": ("gt", "must be above"),
+    "greater_than_equal": ("ge", "must be at least"),
+    "less_than": ("lt", "must be below"),
+    "less_than_equal": ("le", "must be at most"),
+}
+_TYPES = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "finite_number": "a finite number",
+}
+
+
+def _describe_one(details: ErrorDetails, model: type[BaseModel]) -> tuple[Location, str]:
+    kind, value, context = details["type"], details["input"], details.get("ctx", {})
+    location, owner = _without_tags(details["loc"], model)
+    if kind == "missing":
+        return location, "missing" + _choices(owner, str(location[-1]))
+    if kind == "extra_forbidden":
+        known = list(owner.model_fields) if owner else []
+        near = suggestion(location[-1], known)
+        return location, f"unknown key{near or '; the keys here are ' + ', '.join(known)}"
+    if kind == "literal_error":
+        return location, not_one_of(value, _quoted(context["expected"]))
+    if kind == "union_tag_invalid":
+        return (*location, "kind"), not_one_of(context["tag"], _quoted(context["expected_tags"]))
+    if kind == "union_tag_not_found":
+        return (*location, "kind"), "missing; one of " + ", ".join(_tags_of(location, model))
+    if kind in _LIMITS:
+        key, words = _LIMITS[kind]
+        return location, f"{show(value)} {words} {context[key]}"
+    if kind in _TYPES:
+        return location, f"{show(value)} is not {_TYPES[kind]}{_number_hint(kind, value)}"
+    if kind == "string_pattern_mismatch":
+        return location, f"{show(value)} is no name here: it must match {context['pattern']}"
+    if kind in ("whole_number_or_auto", "spec"):
+        return location, f"{show(value)} {details['msg']}"
+    return location, f"{show(value)}: {details['msg']}"
+
+
+def _number_hint(kind: str, value: object) -> str:
+    if kind in ("int_type", "int_from_float") and isinstance(value, float) and value.is_integer():
+        return f"; write {int(value)}"
+    return ""
+
+
+def _quoted(expected: str) -> list[str]:
+    """The alternatives in pydantic's "'a', 'b' or 'c'"."""
+    return re.findall(r"'([^']*)'", expected)
+
+
+def _without_tags(
+    location: tuple[int | str, ...], model: type[BaseModel]
+) -> tuple[Location, type[BaseModel] | None]:
+    """Drop the union tags that pydantic puts into a location; also return the owner of its last key."""
+    kept: list[str | int] = []
+    owner: type[BaseModel] | None = model
+    candidates: dict[str, type[BaseModel]] = {}
+    for depth, part in enumerate(location):
+        if part in candidates:
+            owner = candidates[str(part)]
+            candidates = {}
+            continue
+        kept.append(part)
+        if depth == len(location) - 1:
+            break
+        field = owner.model_fields.get(str(part)) if owner else None
+        if field is not None:
+            models = _models_in(field.annotation)
+            candidates = {_tag(item): item for item in models} if len(models) > 1 else {}
+            owner = models[0] if len(models) == 1 else None
+        elif not isinstance(part, int):
+            owner = None
+    return tuple(kept), owner
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+
+
+def _tag(model: type[BaseModel]) -> str:
+    kind = model.model_fields.get("kind")
+    return str(getattr(kind.annotation, "__args__", ("",))[0]) if kind else ""
+
+
+def _tags_of(location: Location, model: type[BaseModel]) -> list[str]:
+    """The kinds of the section at a location; sections stand at the top level of their model."""
+    return [_tag(item) for item in _models_in(model.model_fields[str(location[-1])].annotation)]
+
+
+def _choices(owner: type[BaseModel] | None, key: str) -> str:
+    """ "; one of a, b" when the missing key has a fixed set of values."""
+    field = owner.model_fields.get(key) if owner else None
+    values = [
+        value for value in getattr(field and field.annotation, "__args__", ()) if isinstance(value, str)
+    ]
+    return f"; one of {', '.join(values)}" if values else ""
