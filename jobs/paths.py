@@ -1,0 +1,173 @@
+"""Names of everything in a store: the only place that knows them.
+
+Names are relative to the store's root, with forward slashes, whatever the store is made of.
+This module knows no store and no file system.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+SPAN = 262_144  # samples whose shards share a folder; also the most samples that one shard may hold
+
+_MARKER = re.compile(r"(?:.*/)?(\d{12})-(\d{12})\.json")
+_ATTEMPT = re.compile(r"(?:.*/)?(\d{12})-(\d{12})-([0-9a-f]{32})\.[a-z]+")
+
+
+def range_name(samples: range) -> str:
+    """`<first>-<last>` (last exclusive), padded so that names sort as numbers.
+
+    Raises ValueError for an empty range, one with a step, or one of more than SPAN samples.
+    """
+    if samples.step != 1 or samples.start < 0 or not 0 < len(samples) <= SPAN or samples.stop >= 10**12:
+        raise ValueError(
+            f"{samples} cannot name a shard: it must hold 1 to {SPAN:,} samples in a row; change shard_size"
+        )
+    return f"{samples.start:012d}-{samples.stop:012d}"
+
+
+def marker_range(name: str) -> range | None:
+    """The samples that a marker's name stands for, or None when the name is not a marker's."""
+    match = _MARKER.fullmatch(name)
+    return range(int(match[1]), int(match[2])) if match else None
+
+
+def attempt_range(name: str) -> tuple[range, str] | None:
+    """The samples and the attempt that a data file's name stands for, or None."""
+    match = _ATTEMPT.fullmatch(name)
+    return (range(int(match[1]), int(match[2])), match[3]) if match else None
+
+
+@dataclass(frozen=True)
+class RangeFolder:
+    """A folder of files that are named by sample ranges, cut into subfolders of SPAN samples each.
+
+    The subfolder of a range is that of its first sample, so a name follows from the range alone and no
+    folder grows beyond what file systems list quickly.
+    """
+
+    root: str
+
+    def _subfolder(self, first: int) -> str:
+        return f"{self.root}/{first // SPAN:06d}"
+
+    def marker(self, samples: range) -> str:
+        """The marker that says that a range is done."""
+        return f"{self._subfolder(samples.start)}/{range_name(samples)}.json"
+
+    def attempt(self, samples: range, attempt: str, suffix: str) -> str:
+        """The file that one attempt writes; `attempt` is 32 hexadecimal digits, new for every attempt."""
+        return f"{self._subfolder(samples.start)}/{range_name(samples)}-{attempt}.{suffix}"
+
+    def beside(self, marker_name: str, file: str) -> str:
+        """The full name of a file that a marker names."""
+        return f"{marker_name.rpartition('/')[0]}/{file}"
+
+    def neighbours(self, samples: range) -> list[str]:
+        """The subfolders in which ranges that overlap `samples` can be."""
+        first = max(0, samples.start // SPAN - 1)
+        return [f"{self.root}/{number:06d}" for number in range(first, (samples.stop - 1) // SPAN + 1)]
+
+
+@dataclass(frozen=True)
+class ConfigurationPaths:
+    """Names of one configuration of a sweep."""
+
+    root: str  # <sweep>/<fingerprint>
+
+    @property
+    def spec(self) -> str:
+        return f"{self.root}/spec.json"
+
+    @property
+    def images(self) -> RangeFolder:
+        return RangeFolder(f"{self.root}/images")
+
+    def features(self, extractor: str) -> RangeFolder:
+        """Feature files of one extractor, named by its key (name and hash of its identity)."""
+        return RangeFolder(f"{self.root}/features/{extractor}")
+
+    @property
+    def snapshots(self) -> RangeFolder:
+        return RangeFolder(f"{self.root}/snapshots")
+
+    def failed(self, samples: range) -> str:
+        """The record of a shard that was set aside."""
+        return f"{self.root}/failed/{range_name(samples)}.json"
+
+    @property
+    def failed_folder(self) -> str:
+        return f"{self.root}/failed"
+
+    @property
+    def results_folder(self) -> str:
+        return f"{self.root}/results"
+
+    def result(self, extractor: str, reference: str) -> str:
+        return f"{self.results_folder}/{extractor}-{reference}.json"
+
+    def quarantined(self, name: str, incident: str) -> str:
+        """Where a damaged file goes; `incident` keeps two of the same name apart."""
+        inner = name.removeprefix(f"{self.root}/")
+        return f"{self.root}/quarantine/{incident}/{inner}"
+
+    def quarantine_reason(self, incident: str) -> str:
+        return f"{self.root}/quarantine/{incident}/reason.json"
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """Names of one sweep."""
+
+    sweep: str
+
+    @property
+    def written(self) -> str:
+        """The spec as the user wrote it."""
+        return f"{self.sweep}/sweep.yaml"
+
+    @property
+    def resolved(self) -> str:
+        """The sweep as it was resolved."""
+        return f"{self.sweep}/sweep.json"
+
+    def configuration(self, fingerprint: str) -> ConfigurationPaths:
+        return ConfigurationPaths(f"{self.sweep}/{fingerprint}")
+
+    @property
+    def lease_folder(self) -> str:
+        return f"{self.sweep}/lease"
+
+    def lease(self, epoch: int) -> str:
+        """Who holds the lease in this epoch; never changes once written."""
+        return f"{self.lease_folder}/{epoch:08d}.json"
+
+    def heartbeat(self, epoch: int) -> str:
+        return f"{self.lease_folder}/{epoch:08d}.heartbeat"
+
+    @property
+    def runs_folder(self) -> str:
+        return f"{self.sweep}/runs"
+
+    def run(self, run_id: str) -> str:
+        return f"{self.runs_folder}/{run_id}.json"
+
+    @property
+    def results(self) -> str:
+        return f"{self.sweep}/results.json"
+
+    def report(self, file: str) -> str:
+        return f"{self.sweep}/report/{file}"
+
+
+@dataclass(frozen=True)
+class StorePaths:
+    """Names that sweeps share."""
+
+    def model(self, sha256: str) -> str:
+        return f"models/{sha256}.safetensors"
+
+    def reference(self, name: str, content_hash: str, extractor: str) -> RangeFolder:
+        """Features of a data set by one extractor; the content hash keeps versions of the data apart."""
+        return RangeFolder(f"references/{name}-{content_hash[:12]}/{extractor}")

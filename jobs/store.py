@@ -1,0 +1,246 @@
+"""Where a run's files are: a small interface that a local folder satisfies, and an object store can.
+
+Names are relative, with forward slashes. Every write is atomic: a reader sees all of it or nothing,
+also after a power cut. This module knows nothing of sweeps, shards or markers.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,250}")
+_TEMPORARY = ".temporary"
+
+
+class StoreError(Exception):
+    """A name or a file that the store refuses."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of the store and its size in bytes."""
+
+    name: str
+    size: int
+
+
+class Store(ABC):
+    """Files by name. Methods raise FileNotFoundError for a missing file and StoreError for a refused name."""
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """How a user names this store."""
+
+    @abstractmethod
+    def put(self, name: str, data: bytes) -> None:
+        """Write atomically, replacing what is there."""
+
+    @abstractmethod
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        """Write atomically unless the name is taken: of any number of writers exactly one gets True."""
+
+    @abstractmethod
+    def writing(self, name: str) -> AbstractContextManager[Path]:
+        """A local path to write to; becomes `name` atomically at the end, or nothing after an exception."""
+
+    @abstractmethod
+    def get(self, name: str) -> bytes:
+        """The content of a file."""
+
+    @abstractmethod
+    def open(self, name: str) -> BinaryIO:
+        """A file to read from, seekable."""
+
+    @abstractmethod
+    def list(self, folder: str) -> Iterator[Entry]:
+        """All files below a folder, in no order; none when there is no such folder. Linear in their number."""
+
+    @abstractmethod
+    def size(self, name: str) -> int | None:
+        """Size in bytes, or None when there is no such file."""
+
+    @abstractmethod
+    def move(self, name: str, target: str) -> None:
+        """Rename, replacing the target."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Remove; a missing file is no error."""
+
+
+class LocalStore(Store):
+    """A folder on this machine or on a shared file system that knows hard links.
+
+    Symbolic links below the root are refused, so that no name reaches outside it.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(os.path.realpath(root))
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreError(f"the store {root} is a file; give a folder")
+        self._checked: set[str] = set()  # folders known to exist and to be no links
+
+    @property
+    def url(self) -> str:
+        return str(self.root)
+
+    def put(self, name: str, data: bytes) -> None:
+        with self.writing(name) as path:
+            path.write_bytes(data)
+
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        target = self._path(name)
+        if os.path.lexists(target):
+            return False
+        temporary = self._temporary()
+        try:
+            temporary.write_bytes(data)
+            _sync(temporary)
+            self._make_folder(target.parent)
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                # NFS may answer so to the retransmission of a request that succeeded.
+                return os.path.samefile(temporary, target)
+            _sync(target.parent)
+            return True
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        target = self._path(name)
+        temporary = self._temporary()
+        try:
+            yield temporary
+            _sync(temporary)
+            self._make_folder(target.parent)
+            os.replace(temporary, target)
+            _sync(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def get(self, name: str) -> bytes:
+        return self._path(name).read_bytes()
+
+    def open(self, name: str) -> BinaryIO:
+        return self._path(name).open("rb")
+
+    def list(self, folder: str) -> Iterator[Entry]:
+        pending = [(self._path(folder), folder)]
+        while pending:
+            path, name = pending.pop()
+            try:
+                entries = os.scandir(path)
+            except FileNotFoundError:
+                continue
+            with entries:
+                for entry in entries:
+                    full = f"{name}/{entry.name}"
+                    if entry.is_symlink():
+                        raise StoreError(_link_message(entry.path))
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append((path / entry.name, full))
+                        continue
+                    try:
+                        yield Entry(full, entry.stat(follow_symlinks=False).st_size)
+                    except FileNotFoundError:  # removed since it was listed
+                        continue
+
+    def size(self, name: str) -> int | None:
+        try:
+            return self._path(name).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def move(self, name: str, target: str) -> None:
+        destination = self._path(target)
+        self._make_folder(destination.parent)
+        source = self._path(name)
+        os.replace(source, destination)
+        _sync(destination.parent)
+        _sync(source.parent)
+
+    def delete(self, name: str) -> None:
+        self._path(name).unlink(missing_ok=True)
+
+    def discard_leftovers(self, older_than: float) -> int:
+        """Remove temporary files older than so many seconds, left by killed writers; returns their number."""
+        folder = self.root / _TEMPORARY
+        if not folder.is_dir():
+            return 0
+        removed = 0
+        for path in folder.iterdir():
+            try:
+                if time.time() - path.stat().st_mtime > older_than:
+                    path.unlink()
+                    removed += 1
+            except FileNotFoundError:  # its writer has just finished
+                continue
+        return removed
+
+    def _path(self, name: str) -> Path:
+        """The path of a name, after checking that it stays inside the root."""
+        for segment in name.split("/"):
+            if not _SEGMENT.fullmatch(segment):
+                raise StoreError(
+                    f"the store refuses the name {name!r}: {segment!r} is not made of letters, digits, "
+                    "'.', '_' and '-', beginning with a letter, a digit or '_'"
+                )
+        path = self.root / name
+        parent = str(path.parent)
+        if parent not in self._checked:
+            if os.path.realpath(parent) != parent:
+                raise StoreError(_link_message(parent))
+            if os.path.isdir(parent):
+                self._checked.add(parent)
+        if path.is_symlink():
+            raise StoreError(_link_message(str(path)))
+        return path
+
+    def _temporary(self) -> Path:
+        """A new name outside every listed folder, on the same file system."""
+        folder = self.root / _TEMPORARY
+        self._make_folder(folder)
+        return folder / uuid.uuid4().hex
+
+    def _make_folder(self, path: Path) -> None:
+        """Make a folder and its parents, durably."""
+        missing = []
+        while not path.is_dir():
+            missing.append(path)
+            path = path.parent
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
+            _sync(folder.parent)
+
+
+def open_store(url: str | Path) -> Store:
+    """The store that a spec or a command line names: a folder. Raises StoreError for anything else."""
+    text = str(url)
+    if "://" in text and not text.startswith("file://"):
+        raise StoreError(f"the store {text!r} is not supported; give a folder (a path, or file:///path)")
+    return LocalStore(text.removeprefix("file://"))
+
+
+def _link_message(path: str) -> str:
+    return f"{path} is or leads through a symbolic link, which a store refuses below its root: move the data"
+
+
+def _sync(path: Path) -> None:
+    """Make a file's content, or a folder's names, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
