@@ -93,7 +93,7 @@ class ClassifierTraining:
 
 @torch.no_grad()
 def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Share of uint8 images (count, channels, height, width) that the network, in eval mode, labels rightly."""
+    """Share of uint8 images (count, channels, height, width) that the network in eval mode labels rightly."""
     network.eval()
     _, logits = network(images.float() / 255)
     return (logits.argmax(dim=1) == labels).float().mean().item()

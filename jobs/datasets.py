@@ -62,7 +62,7 @@ def read_dataset(name: str, path: Path | None = None) -> Dataset:
 
     Args:
         name: `digits`, `digits-train` or `digits-heldout` when there is no path; otherwise a name to go by.
-        path: a Parquet file or a folder of them, with a column `image` or `img` (struct<bytes, path>, or bytes)
+        path: a Parquet file or a folder of them, with a column `image` or `img` (struct<bytes, path> or bytes)
             and perhaps `label` or `labels`; an npz archive with `images` (or `arr_0`) and perhaps `labels`;
             or a folder of image files, where sorted subfolders are the labels.
 
@@ -90,15 +90,19 @@ def read_dataset(name: str, path: Path | None = None) -> Dataset:
 def read_digits(split: str | None = None) -> Dataset:
     """The UCI optical digits of scikit-learn: 1,797 grey images of 8x8.
 
-    Their values 0 to 16 become round(value * 255 / 16). Of every ten consecutive images the first three are
-    held out: split `heldout` has 540 images, `train` 1,257, None all of them in order.
+    Their values 0 to 16 become round(value * 255 / 16). Of every ten consecutive images of a class the first
+    three are held out, so both splits have the same mixture of classes: `heldout` has 549 images, `train`
+    1,248, None all of them in order.
     """
     from sklearn.datasets import load_digits  # imported here: it takes a second, and workers do not need it
 
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
     labels = bunch.target.astype(np.int64)
-    held_out = np.arange(len(images)) % 10 < 3
+    rank = np.zeros(len(labels), dtype=np.int64)  # of an image among those of its class
+    for label in range(10):
+        rank[labels == label] = np.arange((labels == label).sum())
+    held_out = rank % 10 < 3
     chosen = {None: np.ones_like(held_out), "train": ~held_out, "heldout": held_out}
     if split not in chosen:
         raise DatasetError(f"digits: unknown split {split!r}, expected 'train', 'heldout' or none")
