@@ -62,7 +62,7 @@ def read_dataset(name: str, path: Path | None = None) -> Dataset:
 
     Args:
         name: `digits`, `digits-train` or `digits-heldout` when there is no path; otherwise a name to go by.
-        path: a Parquet file or a folder of them, with a column `image` or `img` (struct<bytes, path> or bytes)
+        path: a Parquet file or folder of them, with a column `image` or `img` (struct<bytes, path> or bytes)
             and perhaps `label` or `labels`; an npz archive with `images` (or `arr_0`) and perhaps `labels`;
             or a folder of image files, where sorted subfolders are the labels.
 
