@@ -13,8 +13,8 @@ class LatentModel:
     """Generator and discriminator, put into eval mode here: in train mode batch norm would couple the chains.
 
     generator: latents (batch, latent_dim) to images, which are reshaped to (batch, *shape).
-    discriminator: the generator's output to the *logit*, never the probability, of being real, one per sample;
-        the critic's value for a Wasserstein GAN.
+    discriminator: the generator's output to the *logit*, never the probability, of being real, one per
+        sample; the critic's value for a Wasserstein GAN.
     shape: (channels, height, width) of one image.
     centered: the generator's images are in [-1, 1] rather than [0, 1].
     micro_batch: samples that pass through the networks together; None: all of them.

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from sdesampling.choices import one_of
 from sdesampling.sde import SDE, VE, VP, per_sample
 
 Labels = Literal["interpolated", "half", "rounded"]
@@ -46,8 +47,7 @@ class ScoreModel:
         labels: Labels = "interpolated",
         micro_batch: int | None = None,
     ) -> None:
-        if labels not in get_args(Labels):
-            raise ValueError(f"labels: {labels!r} is not one of {', '.join(get_args(Labels))}")
+        one_of("labels", labels, get_args(Labels))
         if micro_batch is not None and micro_batch < 1:
             raise ValueError(f"micro_batch = {micro_batch}: must be at least 1, or None for whole batches")
         if not continuous and not isinstance(sde, VE | VP):

@@ -78,6 +78,6 @@ class Sampler(ABC):
             ):
                 broken = int((~tensor.isfinite()).sum())
                 raise NonFiniteStateError(
-                    f"{self.kind}: after step {state.step} of {self.steps}, {broken} of {tensor.numel()} numbers "
-                    f"of {name!r} are not finite; a smaller step size or signal-to-noise ratio may help"
+                    f"{self.kind}: after step {state.step} of {self.steps}, {broken} of {tensor.numel()} "
+                    f"numbers of {name!r} are not finite; take a smaller step size or snr"
                 )

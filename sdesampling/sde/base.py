@@ -60,7 +60,7 @@ class SDE(ABC):
 
     @abstractmethod
     def corrector_alpha(self, t: Tensor) -> Tensor:
-        """The factor alpha in the step size of Langevin correctors, (batch,) (Song et al. 2020, alg. 4, 5)."""
+        """The factor alpha in the step size of correctors, (batch,) (Song et al. 2020, alg. 4, 5)."""
 
     def marginal_prob(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean, shaped as x, and standard deviation, (batch,), of x(t) given x(0) = x."""

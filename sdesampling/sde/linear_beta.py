@@ -54,7 +54,7 @@ class LinearBeta(SDE):
         """Raise ValueError where a discrete beta reaches 1, so that DDPM's alphas would not be positive."""
         if self.beta_max >= self.N:
             raise ValueError(
-                f"N = {self.N} steps with beta_max = {self.beta_max:g}: the largest discrete beta, beta_max / N, "
+                f"N = {self.N} steps with beta_max = {self.beta_max:g}: the largest beta, beta_max / N, "
                 f"must stay below 1; take more than {self.beta_max:g} steps"
             )
 

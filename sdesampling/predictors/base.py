@@ -1,0 +1,33 @@
+"""What every predictor has: one step of the reverse-time SDE or ODE from time t to the next smaller one."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor
+
+from sdesampling.score import ScoreModel
+from sdesampling.sde import SDE
+
+
+class Predictor(ABC):
+    """A numerical method for the reverse-time SDE; every step evaluates the score once."""
+
+    name: ClassVar[str]
+    stochastic: ClassVar[bool] = True  # whether update() takes noise
+
+    def check(self, sde: SDE) -> None:  # noqa: B027 (most predictors work with every SDE)
+        """Raise ValueError if this predictor has no step for the SDE."""
+
+    @abstractmethod
+    def update(self, model: ScoreModel, x: Tensor, t: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
+        """One step at times t, (batch,), with standard normal z shaped as x (None if not stochastic).
+
+        Returns the next state and its mean, the next state without its noise.
+        """
+
+
+def required(z: Tensor | None) -> Tensor:
+    """The noise of a stochastic step."""
+    if z is None:
+        raise ValueError("a stochastic step needs noise: z is None")
+    return z

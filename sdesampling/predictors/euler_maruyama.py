@@ -1,0 +1,20 @@
+"""Euler-Maruyama: the standard discretisation of the reverse-time SDE."""
+
+import math
+
+from torch import Tensor
+
+from sdesampling.predictors.base import Predictor, required
+from sdesampling.score import ScoreModel
+from sdesampling.sde import per_sample
+
+
+class EulerMaruyama(Predictor):
+    """x + drift dt + g sqrt(-dt) z with dt = -1 / N for the reverse-time SDE (Song et al. 2020, eq. 6)."""
+
+    name = "euler_maruyama"
+
+    def update(self, model: ScoreModel, x: Tensor, t: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
+        drift, diffusion = model.sde.reverse(model.score).sde(x, t)
+        mean = x - drift / model.sde.N
+        return mean + per_sample(diffusion, x) * (math.sqrt(1 / model.sde.N) * required(z)), mean

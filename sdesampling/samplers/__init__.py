@@ -1,0 +1,70 @@
+"""Samplers by kind. A kind and its hyper-parameters are what a spec's `sampler:` section holds."""
+
+import inspect
+from typing import Any
+
+from sdesampling.choices import one_of
+from sdesampling.samplers.base import NonFiniteStateError, Sampler, State
+from sdesampling.samplers.ddls import DDLS
+from sdesampling.samplers.noise import UniformNoise
+from sdesampling.samplers.predictor_corrector import PredictorCorrector
+from sdesampling.samplers.real import RealImages
+
+VERSION = 1  # raised whenever the same configuration gives other images
+
+SAMPLERS: dict[str, type[Sampler]] = {
+    sampler.kind: sampler for sampler in (PredictorCorrector, DDLS, UniformNoise, RealImages)
+}
+
+
+def build_sampler(kind: str, model: Any, **hyper_parameters: Any) -> Sampler:
+    """The sampler of a kind for a model: a ScoreModel, a LatentModel, or for `real` uint8 images.
+
+    Raises ValueError for unknown kinds and hyper-parameters, and where they do not fit the model.
+    """
+    sampler = _checked(kind, hyper_parameters)
+    wanted = inspect.signature(sampler.__init__).parameters["model"].annotation
+    if (
+        inspect.isclass(wanted)
+        and not getattr(wanted, "_is_protocol", False)
+        and not isinstance(model, wanted)
+    ):
+        raise ValueError(f"sampler {kind!r} works on a {wanted.__name__}, not on a {type(model).__name__}")
+    return sampler(model, **hyper_parameters)  # type: ignore[call-arg]  # every kind has its own signature
+
+
+def planned_evaluations(kind: str, **hyper_parameters: Any) -> int:
+    """Network evaluations per image that a sampler will make, known without a model.
+
+    Raises ValueError for unknown kinds and hyper-parameters, and for impossible combinations.
+    """
+    return _checked(kind, hyper_parameters).planned_evaluations(**hyper_parameters)
+
+
+def _checked(kind: str, hyper_parameters: dict[str, Any]) -> type[Sampler]:
+    one_of("sampler kind", kind, SAMPLERS)
+    known = [
+        name
+        for name in inspect.signature(SAMPLERS[kind].__init__).parameters
+        if name not in ("self", "model")
+    ]
+    for name in hyper_parameters:
+        if not known:
+            raise ValueError(f"sampler {kind!r} has no hyper-parameters, but {name!r} was given")
+        one_of(f"hyper-parameter of sampler {kind!r}", name, known)
+    return SAMPLERS[kind]
+
+
+__all__ = [
+    "DDLS",
+    "SAMPLERS",
+    "VERSION",
+    "NonFiniteStateError",
+    "PredictorCorrector",
+    "RealImages",
+    "Sampler",
+    "State",
+    "UniformNoise",
+    "build_sampler",
+    "planned_evaluations",
+]
