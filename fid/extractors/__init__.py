@@ -1,0 +1,31 @@
+"""Feature networks by name. Every score says which one it was made with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from fid.extractors import cifar10_resnet20, digits, mnist_lenet
+from fid.extractors.base import Extractor, Features, NetworkExtractor
+
+EXTRACTORS: dict[str, Callable[..., NetworkExtractor]] = {
+    "digits-cnn": digits.load,
+    "mnist-lenet": mnist_lenet.load,
+    "cifar10-resnet20": cifar10_resnet20.load,
+}
+
+__all__ = ["EXTRACTORS", "Extractor", "Features", "load_extractor"]
+
+
+def load_extractor(name: str, weights: Path, device: str | torch.device = "cpu", **options: str) -> Extractor:
+    """The extractor `name` with the weights of a file; options are those of its `load`.
+
+    Raises:
+        ValueError: unknown name, or weights of another network.
+        FileNotFoundError: no such file.
+    """
+    if name not in EXTRACTORS:
+        raise ValueError(f"unknown extractor {name!r}: known are {', '.join(EXTRACTORS)}")
+    return EXTRACTORS[name](Path(weights), device=device, **options)
