@@ -39,6 +39,21 @@ def attempt_range(name: str) -> tuple[range, str] | None:
     return (range(int(match[1]), int(match[2])), match[3]) if match else None
 
 
+def quarantined(root: str, name: str, incident: str) -> str:
+    """Where a damaged file below `root` goes; `incident` keeps two of the same name apart."""
+    return f"{root}/quarantine/{incident}/{name.removeprefix(f'{root}/')}"
+
+
+def quarantine_record(root: str, incident: str) -> str:
+    """What is said of an incident."""
+    return f"{root}/quarantine/{incident}/incident.json"
+
+
+def extractor_key(name: str, weights: str) -> str:
+    """Folder of an extractor's features: its name and its weights' sha256, shortened."""
+    return f"{name}-{weights[:12]}"
+
+
 @dataclass(frozen=True)
 class RangeFolder:
     """A folder of files that are named by sample ranges, cut into subfolders of SPAN samples each.
@@ -92,13 +107,10 @@ class ConfigurationPaths:
     def snapshots(self) -> RangeFolder:
         return RangeFolder(f"{self.root}/snapshots")
 
-    def failed(self, samples: range) -> str:
-        """The record of a shard that was set aside."""
-        return f"{self.root}/failed/{range_name(samples)}.json"
-
     @property
-    def failed_folder(self) -> str:
-        return f"{self.root}/failed"
+    def failed(self) -> RangeFolder:
+        """Records of shards that were set aside, each under the name of its range's marker."""
+        return RangeFolder(f"{self.root}/failed")
 
     @property
     def results_folder(self) -> str:
@@ -106,14 +118,6 @@ class ConfigurationPaths:
 
     def result(self, extractor: str, reference: str) -> str:
         return f"{self.results_folder}/{extractor}-{reference}.json"
-
-    def quarantined(self, name: str, incident: str) -> str:
-        """Where a damaged file goes; `incident` keeps two of the same name apart."""
-        inner = name.removeprefix(f"{self.root}/")
-        return f"{self.root}/quarantine/{incident}/{inner}"
-
-    def quarantine_reason(self, incident: str) -> str:
-        return f"{self.root}/quarantine/{incident}/reason.json"
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,10 @@ class StorePaths:
     def model(self, sha256: str) -> str:
         return f"models/{sha256}.safetensors"
 
-    def reference(self, name: str, content_hash: str, extractor: str) -> RangeFolder:
-        """Features of a data set by one extractor; the content hash keeps versions of the data apart."""
-        return RangeFolder(f"references/{name}-{content_hash[:12]}/{extractor}")
+    def reference(self, name: str, content_hash: str) -> str:
+        """Folder of a data set; the content hash keeps versions of the data apart."""
+        return f"references/{name}-{content_hash[:12]}"
+
+    def reference_features(self, name: str, content_hash: str, extractor: str) -> RangeFolder:
+        """Features of a data set by the extractor with this key."""
+        return RangeFolder(f"{self.reference(name, content_hash)}/features/{extractor}")

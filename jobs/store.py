@@ -63,7 +63,7 @@ class Store(ABC):
 
     @abstractmethod
     def list(self, folder: str) -> Iterator[Entry]:
-        """All files below a folder, in no order; none when there is no such folder. Linear in their number."""
+        """All files below a folder, in no order; none if it does not exist. Linear in their number."""
 
     @abstractmethod
     def size(self, name: str) -> int | None:

@@ -1,0 +1,198 @@
+"""Exactly once: how a range of samples becomes done, however many attempts there are.
+
+An attempt writes a file under a name of its own, then publishes a marker under the name of the range, which
+succeeds for the first one only. Done means: the marker is there and its file has the size it names.
+This module must not know what is in the files, nor how the work was shared out.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jobs.paths import RangeFolder, marker_range, quarantine_record, quarantined
+from jobs.store import Store
+
+
+class OverlapError(Exception):
+    """A range shares samples with one that is already done under another name."""
+
+
+class DamageError(Exception):
+    """Storage says that something is done, but it is not whole."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+
+class Execution(_Record):
+    """What else than the configuration the bits of floating-point results depend on."""
+
+    device: str  # "cpu AVX2", "NVIDIA H100 80GB HBM3"
+    torch: str
+    threads: int
+    micro_batch: int | None
+    precision: str
+    sampler_version: str
+
+
+class GroupRecord(_Record):
+    """Samples [first, last) that passed through the sampler as one batch."""
+
+    first: int
+    last: int
+    evaluations: int = 0  # network evaluations of the batch
+    clipped: dict[int, float] = {}  # step -> fraction of values outside [0, 1]
+    diagnostics: dict[str, float] = {}
+
+
+class Content(_Record):
+    """What is in a committed file; `marker` adds where it is."""
+
+    version: Literal[1] = 1
+    kind: Literal["images", "features"]
+    fingerprint: str  # of the configuration; content hash of the data set for reference features
+    first: int
+    last: int  # exclusive
+    rows: int
+    steps: tuple[int, ...]
+    digest: str  # of decoded pixels or features; see jobs/digests.py
+    inputs: dict[str, str]  # digests of what it was made from
+    execution: Execution
+    groups: tuple[GroupRecord, ...]
+    evaluations: int = 0  # network evaluations x images
+    seconds: dict[str, float] = {}  # by phase, all attempts together as far as snapshots know
+
+    @property
+    def samples(self) -> range:
+        return range(self.first, self.last)
+
+
+class Marker(Content):
+    """Content and the file that holds it."""
+
+    file: str  # beside the marker
+    size: int  # bytes
+    attempt: str
+    host: str
+    committed: str  # UTC, ISO 8601
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The marker that stands, and whether this attempt's own."""
+
+    marker: Marker
+    won: bool
+
+
+def commit(
+    store: Store,
+    folder: RangeFolder,
+    content: Content,
+    write: Callable[[Path], None],
+    suffix: str = "parquet",
+) -> Commit:
+    """Write a file and publish its marker; the first attempt of a range wins, the others delete their file.
+
+    write: fills the local path that it is given.
+    Raises OverlapError when another range that is done shares samples with this one.
+    """
+    attempt = uuid.uuid4().hex
+    name = folder.attempt(content.samples, attempt, suffix)
+    with store.writing(name) as path:
+        write(path)
+        size = path.stat().st_size
+    try:
+        refuse_overlap(store, folder, content.samples)
+    except OverlapError:
+        store.delete(name)
+        raise
+    marker = Marker(
+        **dict(content),
+        file=name.rpartition("/")[2],
+        size=size,
+        attempt=attempt,
+        host=socket.gethostname(),
+        committed=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    if store.put_if_absent(folder.marker(content.samples), marker.model_dump_json().encode()):
+        return Commit(marker, True)
+    store.delete(name)
+    return Commit(load_marker(store, folder, content.samples), False)
+
+
+def refuse_overlap(store: Store, folder: RangeFolder, samples: range) -> None:
+    """Raise OverlapError when a marker of another range shares samples with this one."""
+    for subfolder in folder.neighbours(samples):
+        for entry in store.list(subfolder):
+            other = marker_range(entry.name)
+            if other and other != samples and other.start < samples.stop and samples.start < other.stop:
+                raise OverlapError(
+                    f"[{samples.start}, {samples.stop}) overlaps what is done already, {entry.name}; "
+                    "run again, so that only the gaps are planned"
+                )
+
+
+def load_marker(store: Store, folder: RangeFolder, samples: range) -> Marker:
+    """The marker of a range. Raises FileNotFoundError, or DamageError when it cannot be what it should be."""
+    name = folder.marker(samples)
+    try:
+        marker = Marker.model_validate_json(store.get(name))
+    except ValidationError as error:
+        raise DamageError(f"{name} is no marker: {error.errors()[0]['msg']}") from error
+    if marker.samples != samples:
+        raise DamageError(f"{name} speaks of [{marker.first}, {marker.last})")
+    return marker
+
+
+def check_size(marker: Marker, size: int | None) -> None:
+    """Raise DamageError unless the marker's file has its size (None: it is missing)."""
+    if size is None:
+        raise DamageError(f"{marker.file} is missing")
+    if size != marker.size:
+        raise DamageError(f"{marker.file} has {size} bytes, its marker says {marker.size}")
+
+
+def load_committed(store: Store, folder: RangeFolder, samples: range) -> Marker | None:
+    """The marker of a range that is done, or None. Raises DamageError when marker or file is not whole."""
+    try:
+        marker = load_marker(store, folder, samples)
+    except FileNotFoundError:
+        return None
+    check_size(marker, store.size(data_name(folder, marker)))
+    return marker
+
+
+def data_name(folder: RangeFolder, marker: Marker) -> str:
+    """Full name of the file that a marker names."""
+    return folder.beside(folder.marker(marker.samples), marker.file)
+
+
+def quarantine(store: Store, root: str, names: Sequence[str], reason: str) -> str:
+    """Move files to the quarantine folder below `root`, and say why; returns the incident's name.
+
+    Markers go first, so that they no longer count. A name that is gone is no error: somebody else moved it.
+    """
+    incident = uuid.uuid4().hex
+    record = {
+        "reason": reason,
+        "files": list(names),
+        "found": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    store.put(quarantine_record(root, incident), json.dumps(record, indent=1).encode())
+    for name in sorted(names, key=lambda name: marker_range(name) is None):
+        try:
+            store.move(name, quarantined(root, name, incident))
+        except FileNotFoundError:
+            continue
+    return incident
