@@ -1,7 +1,8 @@
 """Features of a shard: rows of a Parquet file, and back, in index order across files.
 
 The file has the columns index int64, step int32, feature fixed_size_list<float32>, and logits likewise where
-the extractor has them; its rows are ordered by step, then by index. This module knows no extractor and no score.
+the extractor has them; its rows are ordered by step, then by index. This module knows no
+extractor and no score.
 """
 
 from __future__ import annotations

@@ -1,0 +1,87 @@
+"""What every attempt of a driver did: one JSON file a run, written at its start and updated as it goes.
+
+For people and for `status`; nothing is decided by it, since storage alone says what is done.
+This module must not know the driver's loop.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.paths import SweepPaths
+from jobs.store import Store
+
+Outcome = Literal["running", "done", "incomplete", "failed"]
+
+
+class RunRecord(BaseModel):
+    """One run. Times are UTC in ISO 8601; `outcome` stays `running` when the driver was killed."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    version: Literal[1] = 1
+    run_id: str
+    sweep: str
+    command: list[str]
+    host: str
+    pid: int
+    started: str
+    updated: str
+    ended: str | None = None
+    outcome: Outcome = "running"
+    exit_code: int | None = None
+    workers: int = 0
+    shards: int = 0  # planned by this run
+    shards_done: int = 0
+    shards_failed: int = 0
+    images: int = 0  # committed by this run
+    evaluations: int = 0  # network evaluations x images
+    retries: dict[str, int] = Field(default_factory=dict)  # by cause
+    seconds: dict[str, float] = Field(default_factory=dict)  # by phase
+    notes: list[str] = Field(default_factory=list)
+
+
+def begin(store: Store, paths: SweepPaths, command: list[str]) -> RunRecord:
+    """Write the record of a run that starts now."""
+    now = datetime.now(UTC)
+    record = RunRecord(
+        run_id=f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}",
+        sweep=paths.sweep,
+        command=command,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        started=_now(),
+        updated=_now(),
+    )
+    save(store, paths, record)
+    return record
+
+
+def save(store: Store, paths: SweepPaths, record: RunRecord) -> None:
+    """Write the record as it is now."""
+    record.updated = _now()
+    store.put(paths.run(record.run_id), record.model_dump_json(indent=1).encode())
+
+
+def end(store: Store, paths: SweepPaths, record: RunRecord, outcome: Outcome, exit_code: int) -> None:
+    """Write how the run ended."""
+    record.outcome = outcome
+    record.exit_code = exit_code
+    record.ended = _now()
+    save(store, paths, record)
+
+
+def runs(store: Store, paths: SweepPaths) -> list[RunRecord]:
+    """All runs of a sweep, the first one first."""
+    names = sorted(entry.name for entry in store.list(paths.runs_folder))
+    return [RunRecord.model_validate_json(store.get(name)) for name in names]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
