@@ -13,6 +13,7 @@ from pydantic import Field
 
 from jobs import fingerprint as hashing
 from jobs.sections import (
+    DDLS,
     Count,
     DataSet,
     Metric,
@@ -43,7 +44,9 @@ class Model(Section):
     network: str | None = None  # reader of weight files that are not the project's own safetensors
     dataset: DataSet | None = None
     content: Digest | None = None  # content hash of the data set
+    images: int | None = None  # how many it holds
     sde: Literal["ve", "vp", "subvp"] | None = None
+    beta_max: float | None = None  # of VP and sub-VP
     continuous: bool | None = None  # trained on continuous time
     scales: int | None = None  # noise scales it was trained on
     note: str = ""  # said beside the table, e.g. that it stands in for another model
@@ -140,9 +143,13 @@ class Configuration(Section):
 def canonical_sampler(sampler: Sampler) -> dict[str, object]:
     """Return the section with its defaults and without the keys that cannot matter in it."""
     section = sampler.model_dump(mode="json")
-    if isinstance(sampler, PredictorCorrector) and sampler.corrector == "none":
-        for key in ("corrector_steps", "snr", "corrector_norm"):
-            del section[key]
-    if section.get("kept") == 1:
-        del section["burn_in"], section["thin"]
+    if isinstance(sampler, PredictorCorrector):
+        if sampler.corrector == "none":
+            del section["corrector_steps"], section["snr"]
+        if sampler.corrector != "langevin":
+            del section["corrector_norm"]
+    if isinstance(sampler, DDLS):
+        del section["burn_in"]  # it follows from the others
+        if sampler.kept == 1:
+            del section["thin"]
     return section

@@ -78,10 +78,10 @@ def show(value: object) -> str:
 def describe(error: ValidationError, model: type[BaseModel], written: object) -> list[tuple[Location, str]]:
     """Return (location, message) for each error that `model` found in `written`, in its order."""
     found = (_describe_one(details, model) for details in error.errors(include_url=False))
-    return [(_as_written(location, written), message) for location, message in found]
+    return [(as_written(location, written), message) for location, message in found]
 
 
-def _as_written(location: Location, written: object) -> Location:
+def as_written(location: Location, written: object) -> Location:
     """Drop the parts that only reading added: `[0]` of a single entry, `.name` of a bare name."""
     kept: list[str | int] = []
     for part in location:

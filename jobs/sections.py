@@ -71,10 +71,10 @@ class DDLS(Section):
     steps: Count
     step_size: Positive
     decay: Decay | None = None
-    noise_scale: Annotated[float, Field(ge=0)] = 1.0
+    noise_scale: Positive = 1.0
     metropolis: bool = False
     kept: PositiveInt = 1
-    burn_in: Count = 0
+    burn_in: Count | None = None  # steps - (kept - 1) thin
     thin: PositiveInt = 1
 
 

@@ -72,10 +72,17 @@ class ExtractorSection(Section):
     weights: str | None = None
 
 
+ModelField = Annotated[ModelSection, BeforeValidator(_named)]
+ExtractorField = Annotated[
+    tuple[Annotated[ExtractorSection, BeforeValidator(_named)], ...], BeforeValidator(_listed)
+]
+ReferenceField = Annotated[tuple[Annotated[DataSet, BeforeValidator(_named)], ...], BeforeValidator(_listed)]
+
+
 class Settings(Section):
     """Everything that one cell of the table is made of. docs/spec.md says what each key means."""
 
-    model: Annotated[ModelSection, BeforeValidator(_named)]
+    model: ModelField
     sampler: Sampler
     samples: PositiveInt
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -85,12 +92,8 @@ class Settings(Section):
     stages: Annotated[tuple[Count, ...], BeforeValidator(_listed)] = ()
     precision: Precision = "float32"
     quantisation: Quantisation = "floor"
-    extractor: Annotated[
-        tuple[Annotated[ExtractorSection, BeforeValidator(_named)], ...], BeforeValidator(_listed)
-    ] = ()
-    reference: Annotated[
-        tuple[Annotated[DataSet, BeforeValidator(_named)], ...], BeforeValidator(_listed)
-    ] = ()
+    extractor: ExtractorField = ()
+    reference: ReferenceField = ()
     metrics: Annotated[tuple[Metric, ...], BeforeValidator(_listed)] = ("fid",)
     snapshot_every: Positive = 60.0
     priority: int = 0

@@ -1,0 +1,128 @@
+"""Combinations that cannot work, found before anything starts.
+
+Each check names the key to change and says what would be right. Knows settings and resolved models;
+whatever a single value may be is said in `jobs/sections.py` and `jobs/spec.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from jobs.configuration import Extractor, Model
+from jobs.paths import SPAN
+from jobs.problems import Location
+from jobs.sections import DDLS, NoiseControl, PredictorCorrector, RealControl
+from jobs.spec import Settings
+
+Finding = tuple[Location, str]
+
+#: Metrics that compare with the features of real images.
+COMPARING = ("fid", "kid", "precision_recall", "density_coverage")
+
+
+def check(settings: Settings, model: Model | None, extractors: Sequence[Extractor]) -> Iterator[Finding]:
+    """Yield what is wrong with one cell. `model` is None where the spec's model could not be resolved."""
+    yield from _check_groups(settings)
+    yield from _check_scores(settings, extractors)
+    yield from _check_stages(settings)
+    sampler = settings.sampler
+    if isinstance(sampler, PredictorCorrector):
+        yield from _check_predictor_corrector(sampler, model)
+    elif isinstance(sampler, DDLS):
+        yield from _check_ddls(sampler, settings)
+    if model is not None:
+        yield from _check_family(settings, model)
+
+
+def _check_groups(settings: Settings) -> Iterator[Finding]:
+    group, shard = settings.group_size, settings.shard_size
+    if group > SPAN:
+        yield ("group_size",), f"{group} is more than one shard may hold ({SPAN})"
+    elif shard is not None and shard % group:
+        below, above = shard // group * group, (shard // group + 1) * group
+        near = f"{above}" if below == 0 else f"{below} or {above}"
+        yield ("shard_size",), f"{shard} is no multiple of group_size {group}; for example {near}, or auto"
+    elif shard is not None and shard > SPAN:
+        yield ("shard_size",), f"{shard} is more than one shard may hold ({SPAN})"
+
+
+def _check_scores(settings: Settings, extractors: Sequence[Extractor]) -> Iterator[Finding]:
+    if settings.metrics and not settings.extractor:
+        yield ("extractor",), f"missing: {settings.metrics[0]} needs features; name one, or set metrics: []"
+    comparing = [metric for metric in settings.metrics if metric in COMPARING]
+    if comparing and not settings.reference:
+        yield ("reference",), f"missing: {comparing[0]} compares with real images; name a data set"
+    if "is" in settings.metrics:
+        for extractor in extractors:
+            if not extractor.logits:
+                yield ("metrics",), f"is needs class logits, which {extractor.name} does not give"
+
+
+def _check_stages(settings: Settings) -> Iterator[Finding]:
+    if not settings.stages:
+        return
+    steps = getattr(settings.sampler, "steps", None)
+    if steps is None:
+        yield ("stages",), f"{list(settings.stages)}: a control ({settings.sampler.kind}) has no steps"
+    elif max(settings.stages) > steps:
+        yield ("stages",), f"{max(settings.stages)} lies beyond the last step, {steps}"
+
+
+def _check_predictor_corrector(sampler: PredictorCorrector, model: Model | None) -> Iterator[Finding]:
+    if sampler.predictor == "none" and sampler.corrector == "none":
+        yield ("sampler", "corrector"), "'none' with predictor 'none' samples nothing; set one of them"
+    if model is None:
+        return
+    if sampler.predictor == "ancestral" and model.sde == "subvp":
+        message = (
+            "'ancestral' is defined for VE and VP only, and this model is sub-VP; try 'reverse_diffusion'"
+        )
+        yield ("sampler", "predictor"), message
+    if model.beta_max is not None and sampler.steps <= model.beta_max:
+        message = f"{sampler.steps} is too few: VP needs more steps than beta_max = {model.beta_max:g}"
+        yield ("sampler", "steps"), message
+
+
+def _check_ddls(sampler: DDLS, settings: Settings) -> Iterator[Finding]:
+    first = sampler.steps - (sampler.kept - 1) * sampler.thin
+    if sampler.kept == 1:
+        for key in ("burn_in", "thin"):
+            if getattr(sampler, key) not in (None, 1, sampler.steps):
+                yield (
+                    ("sampler", key),
+                    "has no meaning with kept 1, where every image is the end of its own chain",
+                )
+        return
+    if first < 0:
+        span = (sampler.kept - 1) * sampler.thin
+        apart = f"to keep {sampler.kept} states {sampler.thin} apart"
+        yield ("sampler", "steps"), f"{sampler.steps} is too few {apart}: at least {span}"
+    elif sampler.burn_in is not None and sampler.burn_in != first:
+        yield (
+            ("sampler", "burn_in"),
+            f"{sampler.burn_in} is not steps - (kept - 1) thin = {first}; leave it out",
+        )
+    for key, value in (("group_size", settings.group_size), ("samples", settings.samples)):
+        if value % sampler.kept:
+            yield (
+                (key,),
+                f"{value} is no multiple of sampler.kept {sampler.kept}: a chain's images share a group",
+            )
+
+
+def _check_family(settings: Settings, model: Model) -> Iterator[Finding]:
+    sampler = settings.sampler
+    if isinstance(sampler, NoiseControl):
+        return
+    if isinstance(sampler, RealControl) and model.images is not None and settings.samples > model.images:
+        yield ("samples",), f"{settings.samples} is more than {model.name} holds, {model.images} images"
+    needed = {PredictorCorrector: "score", DDLS: "latent", RealControl: "dataset"}[type(sampler)]
+    if model.family == needed:
+        return
+    kinds = {"score": "predictor_corrector", "latent": "ddls", "dataset": "real"}
+    names = {"score": "a score model", "latent": "a GAN", "dataset": "a data set"}
+    yield (
+        ("sampler", "kind"),
+        f"{sampler.kind!r} samples from {names[needed]}, and {model.name} is {names[model.family]}: "
+        f"its kind is {kinds[model.family]!r}",
+    )

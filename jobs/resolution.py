@@ -1,0 +1,147 @@
+"""From the settings of one cell to its configurations: names become digests, `auto` becomes a value.
+
+Knows one cell at a time; what all cells together must satisfy is checked in `jobs/sweep.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from jobs import catalog
+from jobs.cells import Cell
+from jobs.checks import Finding, check
+from jobs.configuration import Configuration, Extractor, Model
+from jobs.problems import Location, as_written, describe
+from jobs.sections import DataSet, PredictorCorrector, PublishedValue, Sampler, Section
+from jobs.spec import ExtractorField, ModelField, ReferenceField, Settings
+
+AUTO_SHARD = 256  # images that a shard of size auto holds at least where groups are smaller
+
+S = TypeVar("S", bound=Section)
+T = TypeVar("T")
+
+#: Keys whose values are names, looked up even where another key is wrong: all errors at once.
+NAMING: dict[str, TypeAdapter[Any]] = {
+    "model": TypeAdapter(ModelField),
+    "extractor": TypeAdapter(ExtractorField),
+    "reference": TypeAdapter(ReferenceField),
+}
+
+#: Where the time grid of each family ends unless `eps` says otherwise (Song et al. 2020, appendix C).
+DEFAULT_EPS = {"ve": 1e-5, "vp": 1e-3, "subvp": 1e-3}
+
+
+@dataclass
+class Resolver:
+    """Resolves cell after cell, looking up every name and hashing every file once."""
+
+    sweep: str  # name of the sweep
+    folder: Path  # relative paths start here
+    files: dict[str, Path] = field(default_factory=dict)  # sha256 -> weights that were met
+    _known: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    def settle(
+        self, cell: Cell, published: tuple[PublishedValue, ...]
+    ) -> tuple[list[Configuration], list[Finding]]:
+        """Return the configurations of a cell, one a replicate, or all that is wrong with it."""
+        written = cell.layers.settings
+        findings: list[Finding] = []
+        try:
+            settings = Settings.model_validate(written)
+            names = {key: getattr(settings, key) for key in NAMING}
+        except ValidationError as error:
+            settings = None
+            findings += describe(error, Settings, written)
+            names = _names_in(written, {str(location[0]) for location, _ in findings})
+        models = self._look_up((names["model"],), ("model",), catalog.resolve_model, findings)
+        model = models[0] if models else None
+        extractors = self._look_up(names["extractor"], ("extractor",), catalog.resolve_extractor, findings)
+        references = self._look_up(names["reference"], ("reference",), catalog.resolve_reference, findings)
+        if settings is not None:
+            findings += check(settings, model, extractors)
+        if settings is None or model is None or findings:
+            return [], [(as_written(location, written), message) for location, message in findings]
+        return _configurations(self.sweep, cell, settings, model, extractors, references, published), []
+
+    def _look_up(
+        self,
+        sections: Sequence[S | None],
+        key: Location,
+        how: Callable[[S, Path], tuple[T, dict[str, Path]]],
+        findings: list[Finding],
+    ) -> list[T]:
+        """Resolve sections of one kind; what leads nowhere goes into `findings`."""
+        found = []
+        for number, section in enumerate(sections):
+            if section is None:
+                continue
+            known = (how.__name__, section.model_dump_json())
+            if known not in self._known:
+                try:
+                    self._known[known] = how(section, self.folder)
+                except catalog.UnresolvedError as error:
+                    self._known[known] = error
+            result = self._known[known]
+            if isinstance(result, catalog.UnresolvedError):
+                index = () if key == ("model",) else (number,)
+                findings.append(((*key, *index, *result.key), str(result)))
+            else:
+                thing, files = result
+                found.append(thing)
+                self.files.update(files)
+        return found
+
+
+def _names_in(written: Mapping[str, Any], broken: set[str]) -> dict[str, Any]:
+    """What the keys that name things hold, where they at least are in order."""
+    names: dict[str, Any] = {"model": None, "extractor": (), "reference": ()}
+    for key, adapter in NAMING.items():
+        if key in written and key not in broken:
+            names[key] = adapter.validate_python(written[key])
+    return names
+
+
+def _configurations(
+    sweep: str,
+    cell: Cell,
+    settings: Settings,
+    model: Model,
+    extractors: Sequence[Extractor],
+    references: Sequence[DataSet],
+    published: tuple[PublishedValue, ...],
+) -> list[Configuration]:
+    group = settings.group_size
+    first = Configuration(
+        sweep=sweep,
+        row=cell.row,
+        column=cell.column,
+        model=model,
+        sampler=_with_eps(settings.sampler, model),
+        seed=settings.seed,
+        replicate=0,
+        group_size=group,
+        stages=tuple(sorted({*settings.stages, getattr(settings.sampler, "steps", 0)})),
+        precision=settings.precision,
+        quantisation=settings.quantisation,
+        samples=settings.samples,
+        shard_size=settings.shard_size or group * -(-AUTO_SHARD // group),
+        extractors=tuple(extractors),
+        references=tuple(references),
+        metrics=settings.metrics,
+        snapshot_every=settings.snapshot_every,
+        priority=settings.priority,
+        resources=settings.resources,
+        published=published,
+    )
+    return [first.model_copy(update={"replicate": number}) for number in range(settings.replicates)]
+
+
+def _with_eps(sampler: Sampler, model: Model) -> Sampler:
+    if isinstance(sampler, PredictorCorrector) and sampler.eps is None and model.sde is not None:
+        return sampler.model_copy(update={"eps": DEFAULT_EPS[model.sde]})
+    return sampler

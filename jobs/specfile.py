@@ -1,0 +1,149 @@
+"""Reading a spec file: YAML 1.2, data only, everything that is wrong with it reported at once.
+
+YAML 1.2 reads `1e-5` as a number and `22:00` as text. Tags are refused, so a file can name no code; what
+anchors unfold to is bounded, so it cannot fill the memory. Knows no sampler: checks of content are in
+`jobs/sweep.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.tokens import TagToken
+
+from jobs import catalog
+from jobs.problems import Problem, SpecError, describe, path_text, suggestion
+from jobs.spec import Head, Settings, Spec
+from jobs.sweep import find_problems
+
+MAX_BYTES = 1_000_000
+MAX_NODES = 200_000  # after anchors are unfolded
+
+
+def load_spec(source: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Spec:
+    """Read a spec and check every cell that it expands to.
+
+    Args:
+        source: path of a YAML file, or the name of a spec in the catalogue.
+        overrides: dotted key -> value, as if set in every cell: {"samples": 100, "sampler.steps": 10}.
+
+    Raises:
+        SpecError: with all the problems of the file.
+    """
+    path = _find(source)
+    text = _read(path)
+    document = parse(text, str(source))
+    return build_spec(document, text, path.resolve().parent, str(source), overrides or {})
+
+
+def build_spec(
+    document: Mapping[str, Any], text: str, folder: Path, source: str, overrides: Mapping[str, Any]
+) -> Spec:
+    """Check a parsed document and return it as a spec. Raises SpecError."""
+    head_overrides = {
+        key: value for key, value in overrides.items() if key in ("name", "store", "description")
+    }
+    cell_overrides = {key: value for key, value in overrides.items() if key not in head_overrides}
+    document = {**document, **head_overrides}
+    head = {key: document[key] for key in Spec.HEAD_KEYS if key in document}
+    settings = {key: value for key, value in document.items() if key in Settings.model_fields}
+    problems = _unknown_keys(document)
+    try:
+        checked_head = Head.model_validate(head)
+    except ValidationError as error:
+        problems += [Problem(path_text(at), message) for at, message in describe(error, Head, head)]
+        raise SpecError(source, problems) from None
+    spec = Spec(
+        **{key: getattr(checked_head, key) for key in Spec.HEAD_KEYS},
+        settings=settings,
+        overrides=cell_overrides,
+        written=text,
+        folder=str(folder),
+    )
+    problems += find_problems(spec)
+    if problems:
+        raise SpecError(source, problems)
+    return spec
+
+
+def parse(text: str, source: str) -> dict[str, Any]:
+    """Return the mapping that a YAML 1.2 text holds. Raises SpecError, with the line, for anything else."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.allow_duplicate_keys = False
+    try:
+        for token in yaml.scan(text):
+            if isinstance(token, TagToken):
+                line = token.start_mark.line + 1
+                raise SpecError(
+                    source, [Problem(f"line {line}", "tags (!) are refused: a spec is plain data")]
+                )
+        document = yaml.load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}" if mark else ""
+        raise SpecError(source, [Problem(where, _yaml_message(error))]) from None
+    except YAMLError as error:
+        raise SpecError(source, [Problem("", f"not YAML: {error}")]) from None
+    if not isinstance(document, dict):
+        raise SpecError(
+            source, [Problem("", f"a spec is a mapping of keys, this is {type(document).__name__}")]
+        )
+    if _nodes(document, MAX_NODES) > MAX_NODES:
+        message = f"unfolds to more than {MAX_NODES:,} values; write it without nested anchors"
+        raise SpecError(source, [Problem("", message)])
+    return {str(key): value for key, value in document.items()}
+
+
+def _yaml_message(error: MarkedYAMLError) -> str:
+    problem = (error.problem or "not YAML").strip()
+    return problem.splitlines()[0]
+
+
+def _nodes(value: object, limit: int) -> int:
+    """Number of values in nested data, counting shared ones each time; stops beyond the limit."""
+    count, waiting = 0, [value]
+    while waiting and count <= limit:
+        item = waiting.pop()
+        count += 1
+        if isinstance(item, Mapping):
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
+    return count
+
+
+def _find(source: str | os.PathLike[str]) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    names = catalog.spec_names()
+    name = os.fspath(source)
+    if name in names:
+        return catalog.spec_path(name)
+    near = suggestion(name, names)
+    message = f"neither a file nor a spec of the catalogue ({', '.join(names)}){near}"
+    raise SpecError(name, [Problem("", message)])
+
+
+def _read(path: Path) -> str:
+    if path.stat().st_size > MAX_BYTES:
+        raise SpecError(str(path), [Problem("", f"{path.stat().st_size:,} bytes; at most {MAX_BYTES:,}")])
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SpecError(str(path), [Problem("", f"not UTF-8 text: {error.reason}")]) from None
+
+
+def _unknown_keys(document: Mapping[str, Any]) -> list[Problem]:
+    known = [*Head.model_fields, *Settings.model_fields]
+    return [
+        Problem(path_text([key]), f"unknown key{suggestion(key, known) or '; known: ' + ', '.join(known)}")
+        for key in document
+        if key not in known
+    ]
