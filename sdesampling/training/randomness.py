@@ -7,10 +7,12 @@ from contextlib import contextmanager
 
 import torch
 
+INITIALISATION = 2**32 - 1  # the step under which a network's first weights are drawn
+
 
 @contextmanager
 def keyed_randomness(seed: int, step: int) -> Iterator[None]:
-    """Within it all of torch's draws, dropout included, depend on (seed, step) alone; outside, nothing changes.
+    """Within it all of torch's draws, dropout included, depend on (seed, step) alone.
 
     Args:
         seed: 0 to 2**31 - 1.

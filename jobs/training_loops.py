@@ -1,0 +1,89 @@
+"""From a training spec and a data set to a loop that can run: one function for each kind of training.
+
+Here the specs meet networks and loops; running, saving and recording is in `jobs/training.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from fid.extractors.digits_cnn import DigitsCNN
+from fid.training import ClassifierSettings, ClassifierTraining, accuracy
+from jobs.datasets import Dataset, DatasetError, read_dataset
+from jobs.sections import DataSet
+from jobs.training_spec import ClassifierTrainingSpec, TrainingSpec
+from sdesampling.training.randomness import INITIALISATION, keyed_randomness
+
+
+class Loop(Protocol):
+    """What all training loops have in common."""
+
+    steps: int
+    completed: int
+
+    def advance(self) -> dict[str, float]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training made ready: its loop, and what to do with the finished network."""
+
+    loop: Loop
+    networks: tuple[nn.Module, ...]  # those trained
+    save: Callable[[Path], None]  # writes the weights
+    evaluate: Callable[[], dict[str, float]]
+
+
+def prepare(spec: TrainingSpec, data: Dataset) -> Prepared:
+    """The loop of a spec, its networks drawn from the spec's seed.
+
+    Raises DatasetError when a second data set cannot be read or the data lack labels.
+    """
+    with keyed_randomness(spec.seed, INITIALISATION):
+        return _classifier(spec, data)
+
+
+def read_section(section: DataSet) -> Dataset:
+    """The data set that a spec names. Raises DatasetError."""
+    return read_dataset(section.name, None if section.path is None else Path(section.path))
+
+
+def _classifier(spec: ClassifierTrainingSpec, data: Dataset) -> Prepared:
+    images, labels = _labelled(data)
+    held_images, held_labels = _labelled(read_section(spec.held_out))
+    architecture = {
+        "channels": images.shape[1],
+        "classes": int(labels.max()) + 1,
+        **spec.network.model_dump(),
+    }
+    network = DigitsCNN(**architecture)
+    settings = ClassifierSettings(**spec.training.model_dump(), seed=spec.seed)
+
+    def save(path: Path) -> None:
+        config = json.dumps({"family": "classifier", "network": "digits_cnn", **architecture}, sort_keys=True)
+        save_file(network.state_dict(), path, metadata={"config": config})
+
+    def evaluate() -> dict[str, float]:
+        return {
+            "train_accuracy": accuracy(network, images, labels),
+            "held_out_accuracy": accuracy(network, held_images, held_labels),
+        }
+
+    return Prepared(ClassifierTraining(network, images, labels, settings), (network,), save, evaluate)
+
+
+def _labelled(data: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels of a data set as tensors. Raises DatasetError where there are no labels."""
+    if data.labels is None:
+        raise DatasetError(f"{data.name}: a classifier needs labels, the data set has none")
+    return torch.from_numpy(data.images), torch.from_numpy(data.labels)

@@ -1,0 +1,154 @@
+"""The spec of a training as a user writes it: what `sdesweep train SPEC` reads.
+
+Types, ranges and defaults of the three kinds: a feature classifier, score matching, a GAN. The loops are in
+`sdesampling/training` and `fid/training.py`; running them is in `jobs/training.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from jobs.catalog import UnresolvedError, resolve_data_set
+from jobs.problems import Problem, SpecError, describe, not_one_of, path_text
+from jobs.sections import Count, DataSet, PlainName, Positive, PositiveInt, Section
+from jobs.specfile import parse
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _named(value: object) -> object:
+    """A bare name stands for `{name: NAME}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+Data = Annotated[DataSet, BeforeValidator(_named)]
+
+
+class ClassifierLoop(Section):
+    """`fid.training.ClassifierSettings` as a spec gives them."""
+
+    steps: PositiveInt
+    batch_size: PositiveInt = 128
+    learning_rate: Positive = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    max_shift: Count = 1
+
+
+class ScoreMatchingLoop(Section):
+    """`sdesampling.training.ScoreMatchingSettings` as a spec gives them."""
+
+    steps: PositiveInt
+    batch_size: PositiveInt = 128
+    learning_rate: Positive = 2e-4
+    warmup: Count = 5000
+    cosine_decay: bool = False
+    gradient_clip: Positive = 1.0
+    ema_decay: Share = 0.9999
+    likelihood_weighting: bool = False
+    smallest_time: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+
+
+class GANLoop(Section):
+    """`sdesampling.training.GANSettings` as a spec gives them."""
+
+    steps: PositiveInt
+    closing_steps: Count = 0
+    batch_size: PositiveInt = 64
+    generator_learning_rate: Positive = 2e-4
+    discriminator_learning_rate: Positive = 2e-4
+    betas: tuple[Share, Share] = (0.5, 0.999)
+    r1_gamma: Annotated[float, Field(ge=0)] = 0.0
+    ema_decay: Share = 0.999
+
+
+class DigitsNetwork(Section):
+    """Size of a `DigitsCNN`; channels and classes are those of the data."""
+
+    width: PositiveInt = 32
+    dropout: Share = 0.2
+
+
+class _Common(Section):
+    name: PlainName
+    description: str = ""
+    data: Data
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    save_every: Positive = 60.0  # seconds between savings of an unfinished training
+
+
+class ClassifierTrainingSpec(_Common):
+    """A digits classifier for use as a feature extractor."""
+
+    kind: Literal["classifier"]
+    held_out: Data  # accuracy on it goes into the record
+    network: DigitsNetwork = DigitsNetwork()
+    training: ClassifierLoop
+
+
+class ScoreMatchingSpec(_Common):
+    """A score network on a continuous SDE."""
+
+    kind: Literal["score_matching"]
+    model: dict[str, Any]  # a ModelConfig of sdesampling/models.py
+    training: ScoreMatchingLoop
+
+
+class GANSpec(_Common):
+    """A generator and a discriminator."""
+
+    kind: Literal["gan"]
+    model: dict[str, Any]  # a ModelConfig of sdesampling/models.py
+    training: GANLoop
+
+
+TrainingSpec = Annotated[ClassifierTrainingSpec | ScoreMatchingSpec | GANSpec, Field(discriminator="kind")]
+
+_KINDS: dict[str, type[ClassifierTrainingSpec] | type[ScoreMatchingSpec] | type[GANSpec]] = {
+    "classifier": ClassifierTrainingSpec,
+    "score_matching": ScoreMatchingSpec,
+    "gan": GANSpec,
+}
+
+
+def load_training_spec(path: Path) -> TrainingSpec:
+    """Read a training spec; relative paths of its data sets start at its folder.
+
+    Raises:
+        SpecError: with all the problems of the file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(str(path), [Problem("", f"cannot be read: {error}")]) from None
+    document = parse(text, str(path))
+    kind = document.get("kind")
+    if kind not in _KINDS:
+        message = not_one_of(kind, _KINDS) if kind is not None else f"missing; one of {', '.join(_KINDS)}"
+        raise SpecError(str(path), [Problem("kind", message)])
+    model = _KINDS[kind]
+    try:
+        spec = model.model_validate(document)
+    except ValidationError as error:
+        problems = [Problem(path_text(at), message) for at, message in describe(error, model, document)]
+        raise SpecError(str(path), problems) from None
+    return _with_absolute_paths(spec, path)
+
+
+def _with_absolute_paths(spec: TrainingSpec, path: Path) -> TrainingSpec:
+    """The spec with its data sets found. Raises SpecError for those that are not there."""
+    problems: list[Problem] = []
+    found: dict[str, DataSet] = {}
+    for key in ("data", "held_out"):
+        section = getattr(spec, key, None)
+        if section is None:
+            continue
+        try:
+            found[key] = resolve_data_set(section, path.resolve().parent, key)
+        except UnresolvedError as error:
+            problems.append(Problem(path_text(error.key), str(error)))
+    if problems:
+        raise SpecError(str(path), problems)
+    return spec.model_copy(update=found)
