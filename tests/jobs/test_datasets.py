@@ -1,0 +1,196 @@
+"""Data sets from every source come out as uint8 (count, channels, height, width) in a fixed order."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from jobs.datasets import Dataset, DatasetError, read_dataset, read_digits
+
+
+def images(count: int, channels: int, seed: int = 0, side: int = 6) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, channels, side, side), dtype=np.uint8)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """An encoded image of pixels (channels, height, width)."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_parquet(path: Path, pixels: np.ndarray, labels: list[int] | None, column: str = "image") -> None:
+    cells = [{"bytes": png(image), "path": None} for image in pixels]
+    columns: dict[str, list[object]] = {column: list(cells)}
+    if labels is not None:
+        columns["label"] = list(labels)
+    pq.write_table(pa.table(columns), path)
+
+
+def test_digits_split_keeps_the_mixture_of_classes_and_loses_nothing() -> None:
+    whole, train, held = read_digits(), read_digits("train"), read_digits("heldout")
+    assert (len(whole), len(train), len(held)) == (1797, 1248, 549)
+    assert whole.images.shape == (1797, 1, 8, 8)
+    assert set(np.unique(whole.images)) == {round(value * 255 / 16) for value in range(17)}
+    together = sorted(image.tobytes() for part in (train, held) for image in part.images)
+    assert together == sorted(image.tobytes() for image in whole.images)
+    assert train.labels is not None
+    assert held.labels is not None
+    shares = np.bincount(held.labels) / (np.bincount(held.labels) + np.bincount(train.labels))
+    assert np.all(np.abs(shares - 0.3) < 0.015)
+
+
+def test_digits_are_read_by_name_and_their_content_is_pinned() -> None:
+    """The hash names references in stores, so another reading of the same data may never slip in."""
+    assert read_dataset("digits-train").content_hash.startswith("1280abf6140f")
+    assert read_dataset("digits-heldout").content_hash.startswith("c14cc9fe6aad")
+    assert read_dataset("digits").content_hash.startswith("b8f6054deded")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("column", ["image", "img"])
+def test_parquet_gives_back_the_pixels(tmp_path: Path, channels: int, column: str) -> None:
+    pixels = images(5, channels)
+    write_parquet(tmp_path / "a.parquet", pixels, [4, 3, 2, 1, 0], column)
+    data = read_dataset("mine", tmp_path / "a.parquet")
+    np.testing.assert_array_equal(data.images, pixels)
+    assert data.labels is not None
+    assert data.labels.tolist() == [4, 3, 2, 1, 0]
+
+
+def test_parquet_folder_is_read_in_order_of_file_names(tmp_path: Path) -> None:
+    first, second = images(3, 1, 1), images(2, 1, 2)
+    write_parquet(tmp_path / "part-1.parquet", second, None)
+    write_parquet(tmp_path / "part-0.parquet", first, None)
+    data = read_dataset("mine", tmp_path)
+    np.testing.assert_array_equal(data.images, np.concatenate([first, second]))
+    assert data.labels is None
+
+
+def test_parquet_of_plain_bytes(tmp_path: Path) -> None:
+    pixels = images(2, 3)
+    pq.write_table(pa.table({"image": [png(image) for image in pixels]}), tmp_path / "a.parquet")
+    np.testing.assert_array_equal(read_dataset("mine", tmp_path / "a.parquet").images, pixels)
+
+
+def test_npz_of_any_channel_order(tmp_path: Path) -> None:
+    pixels, labels = images(4, 3), np.arange(4)
+    np.savez(tmp_path / "last.npz", arr_0=pixels.transpose(0, 2, 3, 1))
+    np.savez(tmp_path / "first.npz", images=pixels, labels=labels)
+    np.savez(tmp_path / "grey.npz", images=pixels[:, 0])
+    np.testing.assert_array_equal(read_dataset("last", tmp_path / "last.npz").images, pixels)
+    first = read_dataset("first", tmp_path / "first.npz")
+    np.testing.assert_array_equal(first.images, pixels)
+    np.testing.assert_array_equal(first.labels, labels)
+    np.testing.assert_array_equal(read_dataset("grey", tmp_path / "grey.npz").images, pixels[:, :1])
+
+
+def test_folder_labels_are_sorted_subfolders(tmp_path: Path) -> None:
+    pixels = images(3, 3)
+    for folder, image in zip(["zebra", "ape", "ape"], pixels, strict=True):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        number = len(list((tmp_path / folder).iterdir()))
+        (tmp_path / folder / f"{number}.png").write_bytes(png(image))
+    data = read_dataset("mine", tmp_path)
+    np.testing.assert_array_equal(data.images, pixels[[1, 2, 0]])
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 0, 1]
+
+
+def test_flat_folder_has_no_labels(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(images(1, 1)[0]))
+    assert read_dataset("mine", tmp_path).labels is None
+
+
+def test_content_hash_sees_pixels_order_and_shape_alone() -> None:
+    pixels = images(4, 1)
+    known = Dataset("a", pixels, np.arange(4)).content_hash
+    assert Dataset("b", pixels).content_hash == known
+    assert Dataset("a", pixels[::-1]).content_hash != known
+    assert Dataset("a", pixels.reshape(4, 1, 4, 9)).content_hash != known
+    changed = pixels.copy()
+    changed[0, 0, 0, 0] ^= 1
+    assert Dataset("a", changed).content_hash != known
+
+
+def broken_folder(path: Path) -> Path:
+    (path / "a.png").write_bytes(b"no image")
+    return path
+
+
+def uneven_folder(path: Path) -> Path:
+    (path / "a.png").write_bytes(png(images(1, 1, side=6)[0]))
+    (path / "b.png").write_bytes(png(images(1, 1, side=7)[0]))
+    return path
+
+
+def empty_folder(path: Path) -> Path:
+    return path
+
+
+def missing_file(path: Path) -> Path:
+    return path / "nowhere.npz"
+
+
+def other_kind(path: Path) -> Path:
+    (path / "a.csv").write_text("1,2")
+    return path / "a.csv"
+
+
+def float_npz(path: Path) -> Path:
+    np.savez(path / "a.npz", images=np.zeros((2, 1, 4, 4)))
+    return path / "a.npz"
+
+
+def npz_without_images(path: Path) -> Path:
+    np.savez(path / "a.npz", x=np.zeros(3))
+    return path / "a.npz"
+
+
+def parquet_without_images(path: Path) -> Path:
+    pq.write_table(pa.table({"pixels": [1, 2]}), path / "a.parquet")
+    return path / "a.parquet"
+
+
+def parquet_with_null(path: Path) -> Path:
+    cells = [{"bytes": png(images(1, 1)[0]), "path": None}, {"bytes": None, "path": "elsewhere.png"}]
+    pq.write_table(pa.table({"image": cells}), path / "a.parquet")
+    return path / "a.parquet"
+
+
+def labels_of_other_length(path: Path) -> Path:
+    np.savez(path / "a.npz", images=images(3, 1), labels=np.arange(2))
+    return path / "a.npz"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (broken_folder, "a.png: not a readable image"),
+        (uneven_folder, r"b.png is \(1, 7, 7\) and the first image \(1, 6, 6\)"),
+        (empty_folder, "no image files"),
+        (missing_file, "no such file or folder"),
+        (other_kind, "neither a folder nor a .parquet or .npz file"),
+        (float_npz, "must be uint8 .* got float64"),
+        (npz_without_images, r"no array 'images' or 'arr_0', only \['x'\]"),
+        (parquet_without_images, r"no column 'image' or 'img', only \['pixels'\]"),
+        (parquet_with_null, "row 1: the image has no bytes"),
+        (labels_of_other_length, "3 images need as many labels"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, make: object, message: str) -> None:
+    assert callable(make)
+    path = make(tmp_path)
+    with pytest.raises(DatasetError, match=message):
+        read_dataset("mine", path)
+
+
+def test_unknown_name_without_a_path_lists_the_known_ones() -> None:
+    with pytest.raises(DatasetError, match=r"unknown data set 'cifar10'.*digits-train"):
+        read_dataset("cifar10")
