@@ -31,7 +31,7 @@ def _auto_to_none(value: object) -> object:
 #: A whole number, or null (written `auto`): chosen when the work starts.
 IntOrAuto = Annotated[PositiveInt | None, BeforeValidator(_auto_to_none)]
 
-Precision = Literal["float32", "float64", "bfloat16"]
+Precision = Literal["float32"]
 Quantisation = Literal["floor", "round"]
 Metric = Literal["fid", "is", "kid", "precision_recall", "density_coverage"]
 

@@ -1,0 +1,147 @@
+"""What is left to do, as shards, and what a sweep will cost.
+
+Pure arithmetic on index ranges: a plan depends on the configuration and on the ranges that are done, on
+nothing else. Linear in the number of shards, so a million of them are planned in seconds. Knows no store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from jobs.configuration import Configuration
+from jobs.sweep import Sweep
+
+
+class OverlapError(ValueError):
+    """Two finished ranges share samples, which the commit protocol rules out: the store is damaged."""
+
+
+def groups(samples: range, group_size: int) -> Iterator[range]:
+    """Yield the groups of a range in order: cut at every multiple of `group_size`, ragged at its ends."""
+    first = samples.start
+    while first < samples.stop:
+        last = min((first // group_size + 1) * group_size, samples.stop)
+        yield range(first, last)
+        first = last
+
+
+def group_count(samples: range, group_size: int) -> int:
+    """Number of groups of a range, without listing them."""
+    if not samples:
+        return 0
+    return (samples.stop - 1) // group_size - samples.start // group_size + 1
+
+
+def gaps(samples: int, done: Iterable[range]) -> Iterator[range]:
+    """Yield the ranges of [0, samples) that are not done, ascending.
+
+    Finished ranges beyond `samples` are kept out of the way: fewer samples may be asked for than there are.
+    Raises OverlapError where two finished ranges share samples.
+    """
+    end = 0  # of what is done so far
+    for finished in sorted(done, key=lambda item: item.start):
+        if not finished:
+            continue
+        if finished.start < end:
+            raise OverlapError(f"[{finished.start}, {finished.stop}) overlaps what ends at {end}")
+        if end < min(finished.start, samples):
+            yield range(end, min(finished.start, samples))
+        end = finished.stop
+    if end < samples:
+        yield range(end, samples)
+
+
+def plan(configuration: Configuration, done: Iterable[range] = ()) -> list[range]:
+    """Return the shards that are left, ascending: gaps cut at multiples of the shard size, in whole groups.
+
+    Shard sizes are multiples of the group size, so every cut is a group's boundary. A gap that starts
+    inside a group, because samples were added after a ragged end, begins with a group of its own, up to
+    the boundary.
+    """
+    return [
+        shard for gap in gaps(configuration.samples, done) for shard in groups(gap, configuration.shard_size)
+    ]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one configuration will take. `left` counts the shards that are not done."""
+
+    name: str
+    fingerprint: str
+    model: str
+    missing: bool  # the model's weights are not here
+    samples: int
+    stages: int  # images kept of each sample
+    shards: int
+    left: int
+    groups: int
+    evaluations: int  # network evaluations for each sample
+    image_bytes: int  # estimated, of all its samples and stages
+    feature_bytes: int
+
+    @property
+    def images(self) -> int:
+        return self.samples * self.stages
+
+    @property
+    def total_evaluations(self) -> int:
+        """Evaluations times samples."""
+        return self.evaluations * self.samples
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a sweep will take."""
+
+    sweep: str
+    configurations: tuple[Cost, ...]
+    warnings: tuple[str, ...]
+
+    def total(self, quantity: Callable[[Cost], int]) -> int:
+        """Sum over configurations: `costs.total(lambda cost: cost.shards)`."""
+        return sum(map(quantity, self.configurations))
+
+
+def costs(sweep: Sweep, done: Callable[[Configuration], Iterable[range]] = lambda _: ()) -> Costs:
+    """Return what a sweep will take; `done` gives the finished ranges of a configuration."""
+    rows = tuple(_cost(configuration, done(configuration)) for configuration in sweep.configurations)
+    return Costs(sweep.name, rows, tuple(_warnings(sweep)))
+
+
+def _cost(configuration: Configuration, done: Iterable[range]) -> Cost:
+    from sdesampling.samplers import planned_evaluations  # imports torch, which takes seconds
+
+    samples = range(configuration.samples)
+    images = configuration.samples * len(configuration.stages)
+    pixels = 0
+    if configuration.model.shape is not None:
+        channels, height, width = configuration.model.shape
+        pixels = channels * height * width
+    numbers = sum(extractor.dimension + extractor.logits for extractor in configuration.extractors)
+    return Cost(
+        name=configuration.name,
+        fingerprint=configuration.fingerprint,
+        model=configuration.model.name,
+        missing=configuration.model.missing,
+        samples=configuration.samples,
+        stages=len(configuration.stages),
+        shards=group_count(samples, configuration.shard_size),
+        left=len(plan(configuration, done)),
+        groups=group_count(samples, configuration.group_size),
+        evaluations=planned_evaluations(**configuration.sampler.model_dump()),
+        image_bytes=images * (pixels + ROW_BYTES),
+        feature_bytes=images * len(configuration.extractors) * ROW_BYTES // 4 + images * numbers * 4,
+    )
+
+
+#: Estimated bytes of a row beside its pixels: PNG chunks and header, path, index, step, group. Pixels are
+#: counted at a byte each, as PNG hardly compresses noise-like images.
+ROW_BYTES = 110
+
+
+def _warnings(sweep: Sweep) -> Iterator[str]:
+    for name in sweep.missing:
+        yield f"the weights of {name} are not here: `sdesweep models add {name} FILE` brings them in"
+    yield from dict.fromkeys(item.model.note for item in sweep.configurations if item.model.note)
