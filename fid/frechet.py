@@ -7,7 +7,7 @@ right for rank-deficient covariances too. It must not know what the features are
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ class Frechet:
 
     mean_term: float  # |mean_a - mean_b|^2
     trace_term: float  # tr(A) + tr(B) - 2 tr((A B)^(1/2))
+    roots: Array = field(repr=False, compare=False)  # square roots of the non-zero eigenvalues of A B
 
     @property
     def distance(self) -> float:
@@ -46,8 +47,12 @@ def frechet_distance(a: Moments, b: Moments) -> Frechet:
     if a.dimension != b.dimension:
         raise ValueError(f"features of {a.dimension} and {b.dimension} dimensions have no distance")
     first, second = a.covariance, b.covariance
-    root = _root_trace(first, second, a.count) if a.count <= b.count else _root_trace(second, first, b.count)
-    return _assemble(a.mean, b.mean, float(np.trace(first)), float(np.trace(second)), root)
+    roots = (
+        _product_roots(first, second, a.count)
+        if a.count <= b.count
+        else _product_roots(second, first, b.count)
+    )
+    return _assemble(a.mean, b.mean, float(np.trace(first)), float(np.trace(second)), roots)
 
 
 def frechet_distance_of_features(features: ArrayLike, reference: Moments) -> Frechet:
@@ -66,23 +71,26 @@ def frechet_distance_of_features(features: ArrayLike, reference: Moments) -> Fre
     mean = rows.mean(axis=0)
     centred = (rows - mean) / np.sqrt(len(rows) - 1)
     covariance = reference.covariance
-    root = _sum_of_roots(torch.from_numpy(centred @ covariance @ centred.T))
-    return _assemble(mean, reference.mean, float(np.square(centred).sum()), float(np.trace(covariance)), root)
+    roots = _square_roots(torch.from_numpy(centred @ covariance @ centred.T))
+    return _assemble(
+        mean, reference.mean, float(np.square(centred).sum()), float(np.trace(covariance)), roots
+    )
 
 
-def _assemble(mean_a: Array, mean_b: Array, trace_a: float, trace_b: float, root: float) -> Frechet:
-    return Frechet(float(np.square(mean_a - mean_b).sum()), trace_a + trace_b - 2 * root)
+def _assemble(mean_a: Array, mean_b: Array, trace_a: float, trace_b: float, roots: Array) -> Frechet:
+    mean_term = float(np.square(mean_a - mean_b).sum())
+    return Frechet(mean_term, trace_a + trace_b - 2 * float(roots.sum()), roots)
 
 
-def _root_trace(factored: Array, other: Array, count: int) -> float:
-    """tr((factored other)^(1/2)); `count` bounds the rank of `factored`."""
+def _product_roots(factored: Array, other: Array, count: int) -> Array:
+    """Square roots of the eigenvalues of `factored other`; `count` bounds the rank of `factored`."""
     a, b = torch.from_numpy(factored), torch.from_numpy(other)
     if count > len(a):
         lower, failed = torch.linalg.cholesky_ex(a)
         if not failed:
-            return _sum_of_roots(_triangular_congruence(lower, b))
+            return _square_roots(_triangular_congruence(lower, b))
     factor = torch.from_numpy(symmetric_factor(factored))
-    return _sum_of_roots(factor.T @ b @ factor)
+    return _square_roots(factor.T @ b @ factor)
 
 
 def symmetric_factor(matrix: Array) -> Array:
@@ -105,7 +113,7 @@ def _triangular_congruence(lower: torch.Tensor, matrix: torch.Tensor) -> torch.T
     return product
 
 
-def _sum_of_roots(symmetric: torch.Tensor) -> float:
-    """Sum of the square roots of a semi-definite matrix's eigenvalues; only its lower triangle is read."""
-    values = torch.linalg.eigvalsh(symmetric, UPLO="L")
-    return float(values.clamp_min(0).sqrt().sum())
+def _square_roots(symmetric: torch.Tensor) -> Array:
+    """Square roots of a semi-definite matrix's eigenvalues, ascending; only its lower triangle is read."""
+    values: Array = torch.linalg.eigvalsh(symmetric, UPLO="L").clamp_min(0).sqrt().numpy()
+    return values

@@ -14,7 +14,7 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 
 
 def nuclear_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Independent truth from features: the root's trace is the nuclear norm of X1 X2^T, no square root of noise."""
+    """Independent truth from features: the root's trace is the nuclear norm of X1 X2^T."""
     first, second = first.astype(np.float64), second.astype(np.float64)
     a = (first - first.mean(0)) / np.sqrt(len(first) - 1)
     b = (second - second.mean(0)) / np.sqrt(len(second) - 1)

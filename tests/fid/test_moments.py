@@ -54,9 +54,9 @@ def test_published_statistics_come_back_unchanged(rows):
 
 
 def test_refusals(rows):
+    bad = rows[:10].copy()
+    bad[3, 5] = np.nan
     with pytest.raises(ValueError, match="1 of 10 feature rows hold NaN"):
-        bad = rows[:10].copy()
-        bad[3, 5] = np.nan
         Moments.of(bad)
     with pytest.raises(ValueError, match=r"must be \(rows, 24\)"):
         Moments(24).update(rows[:, :3])

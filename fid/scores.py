@@ -1,0 +1,105 @@
+"""One call a metric: what a training loop, a notebook or the reducer asks for.
+
+The methods are in modules of their own; here they are put together and named. It must not know files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fid.frechet import frechet_distance
+from fid.inception_score import InceptionScore, InceptionScoreSums, inception_score
+from fid.kernel import KernelDistance, kernel_distance
+from fid.moments import Moments, blocks
+from fid.neighbours import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
+from fid.uncertainty import (
+    RESAMPLES,
+    Bias,
+    Bootstrap,
+    Extrapolation,
+    StandardError,
+    fid_infinity,
+    linearised_standard_error,
+    predicted_bias,
+)
+
+__all__ = [
+    "DensityCoverage",
+    "Extrapolation",
+    "FidScore",
+    "InceptionScore",
+    "InceptionScoreSums",
+    "KernelDistance",
+    "PrecisionRecall",
+    "density_coverage",
+    "fid_infinity",
+    "fid_score",
+    "fid_score_of_blocks",
+    "inception_score",
+    "kernel_distance",
+    "precision_recall",
+]
+
+BOOTSTRAP_DIMENSIONS = 256  # up to here resampled moments are cheap in time and memory; beyond, linearised
+
+
+@dataclass(frozen=True)
+class FidScore:
+    """A Fréchet distance with what is needed to read it."""
+
+    value: float
+    mean_term: float
+    trace_term: float
+    standard_error: StandardError
+    bias: Bias
+    count: int
+    reference_count: int
+
+
+def fid_score(features: ArrayLike, reference: ArrayLike | Moments, seed: int = 0) -> FidScore:
+    """FID of features (count, dimension) against reference features or moments."""
+    rows = np.asarray(features)
+    moments = reference if isinstance(reference, Moments) else Moments.of(reference)
+    return fid_score_of_blocks(lambda: blocks(rows), moments, seed)
+
+
+def fid_score_of_blocks(
+    feature_blocks: Callable[[], Iterable[ArrayLike]], reference: Moments, seed: int = 0
+) -> FidScore:
+    """FID of features that come in blocks (rows, dimension), in memory independent of their number.
+
+    Up to 256 dimensions one pass makes moments and 100 bootstrap resamples; beyond, a second pass linearises.
+
+    Args:
+        feature_blocks: called for each pass; the same blocks in the same order give the same bits.
+        reference: moments of the reference.
+        seed: of the bootstrap weights.
+
+    Raises:
+        ValueError: fewer than two rows, another dimension, or values that are not finite.
+    """
+    moments = Moments(reference.dimension)
+    if reference.dimension <= BOOTSTRAP_DIMENSIONS:
+        bootstrap = Bootstrap(reference.dimension, RESAMPLES, seed)
+        for block in feature_blocks():
+            moments.update(block)
+            bootstrap.update(block)
+        error = bootstrap.standard_error(reference)
+    else:
+        for block in feature_blocks():
+            moments.update(block)
+        error = linearised_standard_error(feature_blocks(), moments, reference)
+    distance = frechet_distance(moments, reference)
+    return FidScore(
+        value=distance.distance,
+        mean_term=distance.mean_term,
+        trace_term=distance.trace_term,
+        standard_error=error,
+        bias=predicted_bias(distance, moments, reference),
+        count=moments.count,
+        reference_count=reference.count,
+    )
