@@ -6,7 +6,7 @@ batch mates, on the order of work or on how it is cut into shards. Knows nothing
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Protocol
 
@@ -15,6 +15,8 @@ from torch import Tensor
 
 VERSION = "sdesweep noise 1"  # part of the key: a change of what the streams hold changes it
 MASK = 0xFFFFFFFF
+LANES = {torch.float32: 4, torch.float64: 2}  # numbers made of one block of four 32-bit words
+PIECE = 1 << 15  # blocks worked on at a time: what they need stays in a core's cache
 
 
 class Purpose(IntEnum):
@@ -56,20 +58,40 @@ class Noise(Protocol):
 def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> list[Tensor]:
     """Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
 
-    counter: four int64 tensors of one shape that hold 32-bit words. Returns four such tensors.
+    counter: four int64 tensors of 32-bit words, of shapes that broadcast. Returns four such tensors of one
+        shape.
     """
-    c0, c1, c2, c3 = (word.clone() for word in counter)
+    c0, c1, c2, c3 = counter
     k0, k1 = key
+    shape = torch.broadcast_shapes(*(word.shape for word in counter))
     for _ in range(10):
-        # 64-bit products wrap; their halves are right all the same. Words that are only xored (c1, c3)
-        # may carry rubbish above bit 31, words to be multiplied (c0, c2) are masked.
-        p0 = c0.mul_(0xD2511F53)
-        p1 = c2.mul_(0xCD9E8D57)
-        c0 = c1.bitwise_xor_(p1 >> 32).bitwise_xor_(k0).bitwise_and_(MASK)
-        c2 = c3.bitwise_xor_(p0 >> 32).bitwise_xor_(k1).bitwise_and_(MASK)
+        # 64-bit products wrap; their halves are right all the same. Words that are only xored (c1, c3) may
+        # carry rubbish above bit 31, words to be multiplied (c0, c2) are masked. The first rounds work on
+        # less than the full shape; later ones in place.
+        if c1.shape == c3.shape == shape:
+            p0, p1 = c0.mul_(0xD2511F53), c2.mul_(0xCD9E8D57)
+            c0 = c1.bitwise_xor_(k0).bitwise_xor_(p1 >> 32).bitwise_and_(MASK)
+            c2 = c3.bitwise_xor_(k1).bitwise_xor_(p0 >> 32).bitwise_and_(MASK)
+        else:
+            p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
+            c0 = ((c1 ^ k0) ^ (p1 >> 32)) & MASK
+            c2 = ((c3 ^ k1) ^ (p0 >> 32)) & MASK
         c1, c3 = p1, p0
         k0, k1 = (k0 + 0x9E3779B9) & MASK, (k1 + 0xBB67AE85) & MASK
-    return [c0, c1.bitwise_and_(MASK), c2, c3.bitwise_and_(MASK)]
+    return [c0, c1 & MASK, c2, c3 & MASK]
+
+
+def box_muller(uniforms: Tensor, out: Tensor) -> None:
+    """Write to out as many standard normal numbers as there are uniform ones, whose place is used up.
+
+    Both are (lanes, ...): the first half of the lanes gives radii, the other angles.
+    """
+    radius, angle = uniforms.chunk(2)
+    radius.log_().mul_(-2).sqrt_()
+    angle.mul_(2 * math.pi)
+    cosines, sines = out.chunk(2)
+    torch.mul(angle.cos(), radius, out=cosines)
+    torch.mul(angle.sin_(), radius, out=sines)
 
 
 class NoiseStream:
@@ -91,50 +113,51 @@ class NoiseStream:
         """Number of samples."""
         return len(self.indices)
 
-    def _words(self, purpose: Purpose, step: int, blocks: int) -> list[Tensor]:
-        """Four tensors (batch, blocks) of 32-bit words."""
-        if not 0 <= step <= MASK:
-            raise ValueError(f"step = {step}: must be in [0, 2^32)")
-        shape = (self.batch, blocks)
-        index = self._index[:, None]
-        counter = (
-            torch.arange(blocks, device=self.device)[None].expand(shape),
-            torch.full(shape, step, device=self.device),
-            (index & MASK).expand(shape),
-            ((index >> 32) | (int(purpose) << 24)).expand(shape),
-        )
-        return philox(counter, self._key)
-
-    def _uniforms(self, purpose: Purpose, step: int, count: int, dtype: torch.dtype) -> list[Tensor]:
-        """At least `count` uniform numbers in (0, 1] a sample, as a list of tensors (batch, blocks)."""
-        if dtype == torch.float32:
-            words = self._words(purpose, step, -(-count // 4))
-            return [(word + 1).to(dtype).mul_(2.0**-32) for word in words]
-        if dtype == torch.float64:
-            w0, w1, w2, w3 = self._words(purpose, step, -(-count // 2))
-            return [((a << 21) + (b >> 11) + 1).to(dtype).mul_(2.0**-53) for a, b in ((w0, w1), (w2, w3))]
-        raise ValueError(f"dtype = {dtype}: noise is float32 or float64; convert afterwards")
-
     def uniform(
         self, purpose: Purpose, step: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
     ) -> Tensor:
         """Uniform numbers in (0, 1], (batch, *shape)."""
-        count = math.prod(shape)
-        values = torch.cat(self._uniforms(purpose, step, count, dtype), dim=1)
-        return values[:, :count].reshape(self.batch, *shape)
+        return self._draw(purpose, step, shape, dtype, lambda uniforms, out: out.copy_(uniforms))
 
     def normal(
         self, purpose: Purpose, step: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
     ) -> Tensor:
-        """Standard normal numbers by the transform of Box and Muller, (batch, *shape)."""
-        count = math.prod(shape)
-        uniforms = self._uniforms(purpose, step, count, dtype)
-        values = []
-        for radius, angle in zip(uniforms[::2], uniforms[1::2], strict=True):
-            radius.log_().mul_(-2).sqrt_()
-            angle.mul_(2 * math.pi)
-            values += [radius * angle.cos(), radius.mul_(angle.sin_())]
-        return torch.cat(values, dim=1)[:, :count].reshape(self.batch, *shape)
+        """Standard normal numbers, (batch, *shape)."""
+        return self._draw(purpose, step, shape, dtype, box_muller)
+
+    def _draw(
+        self,
+        purpose: Purpose,
+        step: int,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        transform: Callable[[Tensor, Tensor], object],
+    ) -> Tensor:
+        """Numbers (batch, *shape) that transform(uniforms, out) makes, both being (lanes, samples, blocks).
+
+        A block of four words gives four lanes in float32 and two, of 53 bits, in float64.
+        """
+        if not 0 <= step <= MASK:
+            raise ValueError(f"step = {step}: must be in [0, 2^32)")
+        if dtype not in LANES:
+            raise ValueError(f"dtype = {dtype}: noise is float32 or float64; convert it afterwards")
+        lanes, count = LANES[dtype], math.prod(shape)
+        blocks = -(-count // lanes)
+        block = torch.arange(blocks, device=self.device)[None]
+        drawn = torch.empty(self.batch, lanes, blocks, dtype=dtype, device=self.device)
+        samples = max(1, PIECE // blocks)
+        for index, out in zip(self._index.split(samples), drawn.split(samples), strict=True):
+            high = (index >> 32) | (int(purpose) << 24)
+            counter = (block, torch.full_like(block[:, :1], step), (index & MASK)[:, None], high[:, None])
+            words = philox(counter, self._key)
+            if lanes == 2:
+                words = [(a << 21) | (b >> 11) for a, b in (words[:2], words[2:])]
+            uniforms = torch.empty(lanes, len(index), blocks, dtype=dtype, device=self.device)
+            for lane, word in zip(uniforms, words, strict=True):
+                lane.copy_(word)
+            uniforms.add_(1).mul_(2.0**-53 if lanes == 2 else 2.0**-32)
+            transform(uniforms, out.transpose(0, 1))
+        return drawn.flatten(1)[:, :count].reshape(self.batch, *shape)
 
 
 class RecordedNoise:
