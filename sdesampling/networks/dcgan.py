@@ -57,8 +57,8 @@ class DCGANDiscriminator(nn.Module):
         channels: colours of the image.
         width: channels of the first hidden scale; each coarser scale doubles them.
         refinements: 3x3 convolutions, each with normalisation and leaky ReLU, that follow every hidden scale.
-        normalisation: `batch` as in DCGAN (every hidden layer but the first), `spectral` (every layer; Miyato
-            et al. 2018), or `none`, for training with an R1 penalty.
+        normalisation: `batch` as in DCGAN (every hidden layer but the first; convolutions without biases),
+            `spectral` (every layer; Miyato et al. 2018), or `none`, for training with an R1 penalty.
     """
 
     def __init__(
@@ -73,17 +73,19 @@ class DCGANDiscriminator(nn.Module):
         if normalisation not in get_args(Normalisation):
             raise ValueError(f"normalisation: {normalisation!r} is not one of {get_args(Normalisation)}")
         self._normalisation = normalisation
+        bias = normalisation != "batch"
         layers: list[nn.Module] = []
         previous = channels
         for scale in range(_scales(image_size)):
             current = width * 2**scale
-            layers += self._block(nn.Conv2d(previous, current, 4, 2, 1, bias=False), first=scale == 0)
+            layers += self._block(nn.Conv2d(previous, current, 4, 2, 1, bias=bias), first=scale == 0)
             for _ in range(refinements):
-                layers += self._block(nn.Conv2d(current, current, 3, padding=1, bias=False))
+                layers += self._block(nn.Conv2d(current, current, 3, padding=1, bias=bias))
             previous = current
-        layers.append(self._normalised(nn.Conv2d(previous, 1, 4, bias=False)))
+        layers.append(self._normalised(nn.Conv2d(previous, 1, 4, bias=bias)))
         self.main = nn.Sequential(*layers)
-        _initialise(self)
+        if normalisation == "batch":
+            _initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.main(images).flatten()
