@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 INITIALISATION = 2**32 - 1  # the step under which a network's first weights are drawn
+_GOLDEN = 0x9E3779B1  # 2**32 / golden ratio: keeps seeds apart in the 32 bits that torch's generator heeds
 
 
 @contextmanager
@@ -21,5 +22,5 @@ def keyed_randomness(seed: int, step: int) -> Iterator[None]:
     if not (0 <= seed < 2**31 and 0 <= step < 2**32):
         raise ValueError(f"seed = {seed}, step = {step}: must be at least 0 and below 2**31 and 2**32")
     with torch.random.fork_rng():
-        torch.manual_seed((seed << 32) + step)
+        torch.manual_seed((seed * _GOLDEN + step) % 2**32)
         yield
