@@ -1,8 +1,8 @@
 """What can be named: ready specs, models, extractors, data sets; where their files are and what they hash to.
 
-Names resolve to digests here, so that nothing later depends on a name. Weight files are looked for in the
-package (`catalog/weights/`) and in the folder of models that the user added. Knows headers of files, not
-networks.
+Names resolve to digests here, so that nothing later depends on a name. Weights are looked for in the
+package (`catalog/weights/`) and in the folder of what the user added. What is known but not here is
+`missing`: it can be planned, not run. Builds no network.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import functools
 import importlib.resources
 import json
 import os
-import re
-import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar
 
-from jobs import fingerprint
 from jobs.configuration import Extractor, Model
+from jobs.modelfiles import UnresolvedError, expand, read_model_config, sha256, unset_variable, weights_file
 from jobs.problems import not_one_of, suggestion
 from jobs.sections import DataSet
 from jobs.spec import ExtractorSection, ModelSection
@@ -28,6 +27,17 @@ WEIGHTS = CATALOG / "weights"
 
 EMBEDDED_MODELS = ("digits-ve", "digits-vp", "digits-gan")
 DATA_SETS = ("digits", "digits-train", "digits-heldout")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Resolved(Generic[T]):
+    """What a section of a spec stands for."""
+
+    thing: T
+    files: Mapping[str, Path] = field(default_factory=dict)  # sha256 -> weights on this machine
+    missing: tuple[str, ...] = ()  # what must be done before it can run, a sentence each
 
 
 @dataclass(frozen=True)
@@ -47,15 +57,16 @@ EXTRACTORS = {
 }
 
 
-class UnresolvedError(ValueError):
-    """A name or a path that leads nowhere; `key` is the part of its section to blame."""
+@dataclass(frozen=True)
+class ForeignNetwork:
+    """A network of others whose weight files are read as they are."""
 
-    def __init__(self, message: str, *key: str) -> None:
-        self.key = key
-        super().__init__(message)
+    roles: tuple[str, ...]
+    family: Literal["score", "latent"]
+    shape: tuple[int, int, int]
 
 
-# --- ready specs --------------------------------------------------------------------------------------------
+FOREIGN = {"mnist_mlp_gan": ForeignNetwork(("generator", "discriminator"), "latent", (1, 28, 28))}
 
 
 def spec_names() -> list[str]:
@@ -64,14 +75,12 @@ def spec_names() -> list[str]:
 
 
 def spec_path(name: str) -> Path:
+    """The file of a ready spec."""
     return CATALOG / f"{name}.yaml"
 
 
-# --- models -------------------------------------------------------------------------------------------------
-
-
-def models_folder() -> Path:
-    """Where the user's own models are: `$SDESWEEP_MODELS`, else sdesweep/models in the user's data folder."""
+def added_folder() -> Path:
+    """Where weights are that the user added: `$SDESWEEP_MODELS`, else below the user's data folder."""
     chosen = os.environ.get("SDESWEEP_MODELS")
     if chosen:
         return Path(chosen)
@@ -81,82 +90,71 @@ def models_folder() -> Path:
 
 def model_names() -> list[str]:
     """Every name that `model:` may have: shipped, added and published models, and data sets for controls."""
-    folder = models_folder()
-    added = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.safetensors")]
-    return sorted({*EMBEDDED_MODELS, *added, *_published(), *DATA_SETS})
+    folder = added_folder()
+    added = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.safetensors")}
+    return sorted({*EMBEDDED_MODELS, *added, *_published(), *DATA_SETS} - EXTRACTORS.keys())
 
 
-def resolve_model(section: ModelSection, folder: Path) -> tuple[Model, dict[str, Path]]:
-    """Return the model and, by sha256, the files of its weights. Relative paths start at `folder`.
+def resolve_model(section: ModelSection, folder: Path) -> Resolved[Model]:
+    """Return the model of a section; relative paths start at `folder`.
 
-    A published model whose weights are not here is returned with `missing` true: it can be planned.
     Raises UnresolvedError for an unknown name, and for a path that leads nowhere or to another kind of file.
     """
     if section.dataset is not None:
-        return _data_set_model(resolve_data_set(section.dataset, folder, "dataset")), {}
-    if section.weights is not None:
-        files = {role: expand(path, folder, "weights", role) for role, path in section.weights.items()}
-        return _model_by_path(section, files)
-    assert section.name is not None  # ModelSection has exactly one of the three
-    return _model_by_name(section.name)
+        found = _data_set_model(section.dataset, folder, "dataset")
+    elif section.weights is not None:
+        found = _model_by_path(section.network, section.weights, folder)
+    else:
+        found = _model_by_name(str(section.name), folder)
+    return Resolved(found.thing.model_copy(update={"note": section.note}), found.files, found.missing)
 
 
-def _model_by_name(name: str) -> tuple[Model, dict[str, Path]]:
+def _model_by_name(name: str, folder: Path) -> Resolved[Model]:
     if name in DATA_SETS:
-        return _data_set_model(DataSet(name=name)), {}
+        return _data_set_model(DataSet(name=name), folder)
     path = (
-        WEIGHTS / f"{name}.safetensors"
-        if name in EMBEDDED_MODELS
-        else models_folder() / f"{name}.safetensors"
+        WEIGHTS / f"{name}.safetensors" if name in EMBEDDED_MODELS else added_folder() / f"{name}.safetensors"
     )
     if path.is_file():
         return _own_model(name, path)
     if name in _published():
-        return _published_model(name), {}
-    names = model_names()
-    raise UnresolvedError(f"unknown model {not_one_of(name, names)}, nor in {models_folder()}", "name")
+        return Resolved(_described(name, _published()[name], None), missing=(_remedy(name),))
+    raise UnresolvedError(f"unknown model: {not_one_of(name, model_names())}", "name")
 
 
-def _model_by_path(section: ModelSection, files: dict[str, Path]) -> tuple[Model, dict[str, Path]]:
-    if section.network is None:
-        if set(files) != {"model"}:
-            raise UnresolvedError("several files need a network that reads them: set network", "weights")
-        path = files["model"]
+def _model_by_path(network: str | None, weights: Mapping[str, str], folder: Path) -> Resolved[Model]:
+    if network is not None and network not in FOREIGN:
+        raise UnresolvedError(not_one_of(network, FOREIGN), "network")
+    roles = ("model",) if network is None else FOREIGN[network].roles
+    if set(weights) != set(roles):
+        reader = network or "a model without network"
+        raise UnresolvedError(
+            f"{reader} has the files {', '.join(roles)}; got {', '.join(weights)}", "weights"
+        )
+    if network is None:
+        path = weights_file(weights["model"], folder, "weights")
         return _own_model(path.stem, path)
-    layout = FOREIGN.get(section.network)
-    if layout is None:
-        raise UnresolvedError(not_one_of(section.network, FOREIGN), "network")
-    if set(files) != set(layout["roles"]):
-        wanted, got = ", ".join(layout["roles"]), ", ".join(files)
-        raise UnresolvedError(f"{section.network} has the files {wanted}; got {got}", "weights")
+    unset = {role: unset_variable(weights[role]) for role in roles}
+    files = {role: weights_file(weights[role], folder, "weights", role) for role in roles if not unset[role]}
     digests = {role: sha256(path) for role, path in files.items()}
     model = Model(
-        name=section.network,
-        family=layout["family"],
-        shape=layout["shape"],
-        network=section.network,
-        weights=dict(digests),
+        name=network,
+        family=FOREIGN[network].family,
+        shape=FOREIGN[network].shape,
+        network=network,
+        weights={role: digests.get(role) for role in roles},
     )
-    return model, {digests[role]: path for role, path in files.items()}
+    missing = dict.fromkeys(_set_variable(name, network) for name in unset.values() if name)
+    return Resolved(model, {digests[role]: path for role, path in files.items()}, tuple(missing))
 
 
-#: Weight files of others that are read as they are: network -> roles of its files and what it makes.
-FOREIGN: dict[str, dict[str, Any]] = {
-    "mnist_mlp_gan": {"roles": ("generator", "discriminator"), "family": "latent", "shape": (1, 28, 28)},
-}
-
-
-def _own_model(name: str, path: Path) -> tuple[Model, dict[str, Path]]:
+def _own_model(name: str, path: Path) -> Resolved[Model]:
     """A model in the project's own safetensors, which say themselves what they hold."""
     digest = sha256(path)
-    return _described(name, read_model_config(path), digest), {digest: path}
+    return Resolved(_described(name, read_model_config(path), digest), {digest: path})
 
 
-def _published_model(name: str) -> Model:
-    return _described(name, _published()[name], None)
-
-
-def _described(name: str, config: dict[str, Any], digest: str | None) -> Model:
+def _described(name: str, config: Mapping[str, Any], digest: str | None) -> Model:
     """What a model's own description says of it, in the words of a configuration."""
     sde = config.get("sde") or {}
     return Model(
@@ -179,55 +177,51 @@ def _published() -> dict[str, dict[str, Any]]:
     return {name: json.loads(config.to_json()) for name, config in PUBLISHED.items()}
 
 
-def read_model_config(path: Path) -> dict[str, Any]:
-    """Return the description in a safetensors file of the project. Raises UnresolvedError for other files."""
-    metadata = safetensors_metadata(path)
-    if "config" not in metadata:
-        raise UnresolvedError(
-            f"{path} does not say what model it holds; was it written by sdesweep?", "weights"
-        )
-    config: dict[str, Any] = json.loads(metadata["config"])
-    return config
+def _remedy(name: str) -> str:
+    return f"the weights of {name} are not here: `sdesweep models add {name} FILE` brings them in"
 
 
-def safetensors_metadata(path: Path) -> dict[str, str]:
-    """Return the text metadata of a safetensors file, reading its header alone.
-
-    Raises UnresolvedError when the file is of another kind or cut off.
-    """
-    with path.open("rb") as file:
-        prefix = file.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-        header = file.read(length) if 0 < length <= 100_000_000 else b""
-    if not header.startswith(b"{") or len(header) != length:
-        raise UnresolvedError(f"{path} is no safetensors file, or only the beginning of one", "weights")
-    metadata: dict[str, str] = json.loads(header).get("__metadata__", {})
-    return metadata
+def _set_variable(variable: str, name: str) -> str:
+    return f"set the environment variable {variable}: it leads to {name}"
 
 
-# --- extractors and data sets -------------------------------------------------------------------------------
-
-
-def resolve_extractor(section: ExtractorSection, folder: Path) -> tuple[Extractor, dict[str, Path]]:
-    """Return the extractor and, by sha256, the file of its weights. Raises UnresolvedError."""
+def resolve_extractor(section: ExtractorSection, folder: Path) -> Resolved[Extractor]:
+    """Return the extractor of a section. Raises UnresolvedError."""
     entry = EXTRACTORS.get(section.name)
     if entry is None:
-        raise UnresolvedError(f"unknown extractor {not_one_of(section.name, EXTRACTORS)}", "name")
-    if section.weights is not None:
-        path = expand(section.weights, folder, "weights")
+        raise UnresolvedError(f"unknown extractor: {not_one_of(section.name, EXTRACTORS)}", "name")
+    missing: tuple[str, ...] = ()
+    path: Path | None = None
+    if section.weights is None:
+        path = next((file for file in _extractor_files(section.name) if file.is_file()), None)
+        missing = () if path else (_remedy(section.name) + ", or give their path as `weights`",)
+    elif unset := unset_variable(section.weights):
+        missing = (_set_variable(unset, section.name),)
     else:
-        path = WEIGHTS / f"{section.name}.safetensors"
-    if not path.is_file():
-        remedy = f"give their path: {{name: {section.name}, weights: PATH}}"
-        raise UnresolvedError(f"{section.name}'s weights are not shipped; {remedy}", "weights")
-    digest = sha256(path)
-    extractor = Extractor(name=section.name, weights=digest, dimension=entry.dimension, logits=entry.logits)
-    return extractor, {digest: path}
+        path = weights_file(section.weights, folder, "weights")
+    extractor = Extractor(
+        name=section.name,
+        weights=sha256(path) if path else None,
+        dimension=entry.dimension,
+        logits=entry.logits,
+    )
+    return Resolved(extractor, {str(extractor.weights): path} if path else {}, missing)
 
 
-def resolve_reference(section: DataSet, folder: Path) -> tuple[DataSet, dict[str, Path]]:
-    """Return the data set of a reference; there are no weights to it. Raises UnresolvedError."""
-    return resolve_data_set(section, folder), {}
+def _extractor_files(name: str) -> list[Path]:
+    """Where the weights of an extractor can be when a spec gives no path."""
+    return [
+        WEIGHTS / f"{name}.safetensors",
+        added_folder() / f"{name}.safetensors",
+        added_folder() / f"{name}.pth",
+    ]
+
+
+def resolve_reference(section: DataSet, folder: Path) -> Resolved[DataSet]:
+    """Return the data set of a reference. Raises UnresolvedError."""
+    if section.path is not None and (unset := unset_variable(section.path)):
+        return Resolved(section, missing=(_set_variable(unset, section.name),))
+    return Resolved(resolve_data_set(section, folder))
 
 
 def resolve_data_set(section: DataSet, folder: Path, *key: str) -> DataSet:
@@ -235,21 +229,26 @@ def resolve_data_set(section: DataSet, folder: Path, *key: str) -> DataSet:
     if section.path is not None:
         return DataSet(name=section.name, path=str(expand(section.path, folder, *key, "path")))
     if section.name not in DATA_SETS:
-        near = suggestion(section.name, DATA_SETS)
-        known = ", ".join(DATA_SETS)
-        message = (
-            f"unknown data set {section.name!r}: known by name are {known}; for others give a path{near}"
-        )
+        known = ", ".join(DATA_SETS) + suggestion(section.name, DATA_SETS)
+        message = f"unknown data set {section.name!r}: others than these need a path: {known}"
         raise UnresolvedError(message, *key, "name")
     return section
 
 
-def _data_set_model(data_set: DataSet) -> Model:
+def _data_set_model(section: DataSet, folder: Path, *key: str) -> Resolved[Model]:
     """A data set as what the control `real` samples from."""
+    data_set = resolve_data_set(section, folder, *key)
     path = None if data_set.path is None else Path(data_set.path)
     shape, images, content = _data_set_content(data_set.name, path)
-    return Model(
-        name=data_set.name, family="dataset", shape=shape, dataset=data_set, content=content, images=images
+    return Resolved(
+        Model(
+            name=data_set.name,
+            family="dataset",
+            shape=shape,
+            dataset=data_set,
+            content=content,
+            images=images,
+        )
     )
 
 
@@ -264,32 +263,3 @@ def _data_set_content(name: str, path: Path | None) -> tuple[tuple[int, int, int
         raise UnresolvedError(str(error), "dataset") from None
     channels, height, width = data.images.shape[1:]
     return (channels, height, width), len(data), data.content_hash
-
-
-# --- files --------------------------------------------------------------------------------------------------
-
-
-def expand(path: str, folder: Path, *key: str) -> Path:
-    """Return the absolute path of a file or folder that a spec names, `${VARIABLES}` filled in.
-
-    Relative ones start at `folder`. Raises UnresolvedError when a variable is not set or nothing is there.
-    """
-    unset = [name for name in re.findall(r"\$\{(\w+)\}", path) if name not in os.environ]
-    if unset:
-        raise UnresolvedError(f"{path!r}: the environment variable {unset[0]} is not set", *key)
-    filled = re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match[1]], path)
-    found = (folder / Path(filled).expanduser()).resolve()
-    if not found.exists():
-        raise UnresolvedError(f"{path!r}: nothing is at {found}", *key)
-    return found
-
-
-def sha256(path: Path) -> str:
-    """sha256 of a file, computed once as long as its size and time of change stay."""
-    status = path.stat()
-    return _sha256(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=256)
-def _sha256(path: Path, size: int, changed: int) -> str:
-    return fingerprint.file_sha256(path)

@@ -125,16 +125,17 @@ def _label(sweep: SweepSection, axes: list[str], levels: Levels) -> str:
         level = levels[axis]
         is_value = set(sweep.axes[axis][level]) == {axis}
         parts.append(f"{axis.rpartition('.')[2]} {level}" if is_value else level)
-    return ", ".join(parts) or ONLY_COLUMN
+    return " ".join(parts) or ONLY_COLUMN
 
 
 def _column_order(sweep: SweepSection | None, cells: list[Cell]) -> list[str]:
-    """Columns as their axis lists them, though the first rows may lack some; then the included ones."""
+    """Columns in the order of their axes, though the first rows may lack some; then the included ones."""
     present = dict.fromkeys(cell.column for cell in cells)
-    if sweep is None or len(columns := _sides(sweep)[1]) != 1:
+    if sweep is None:
         return list(present)
-    axis = columns[0]
-    labels = (_label(sweep, columns, {axis: level}) for level in sweep.axes.get(axis, {}))
+    axes = [axis for axis in _sides(sweep)[1] if axis in sweep.axes]
+    combinations = itertools.product(*(sweep.axes[axis] for axis in axes))
+    labels = (_label(sweep, axes, dict(zip(axes, levels, strict=True))) for levels in combinations)
     return list(dict.fromkeys([*(label for label in labels if label in present), *present]))
 
 

@@ -71,7 +71,6 @@ class Cost:
     name: str
     fingerprint: str
     model: str
-    missing: bool  # the model's weights are not here
     samples: int
     stages: int  # images kept of each sample
     shards: int
@@ -97,7 +96,8 @@ class Costs:
 
     sweep: str
     configurations: tuple[Cost, ...]
-    warnings: tuple[str, ...]
+    missing: tuple[str, ...]  # what must be done before it can run
+    notes: tuple[str, ...]
 
     def total(self, quantity: Callable[[Cost], int]) -> int:
         """Sum over configurations: `costs.total(lambda cost: cost.shards)`."""
@@ -107,7 +107,8 @@ class Costs:
 def costs(sweep: Sweep, done: Callable[[Configuration], Iterable[range]] = lambda _: ()) -> Costs:
     """Return what a sweep will take; `done` gives the finished ranges of a configuration."""
     rows = tuple(_cost(configuration, done(configuration)) for configuration in sweep.configurations)
-    return Costs(sweep.name, rows, tuple(_warnings(sweep)))
+    notes = dict.fromkeys(item.model.note for item in sweep.configurations if item.model.note)
+    return Costs(sweep.name, rows, sweep.missing, tuple(notes))
 
 
 def _cost(configuration: Configuration, done: Iterable[range]) -> Cost:
@@ -124,7 +125,6 @@ def _cost(configuration: Configuration, done: Iterable[range]) -> Cost:
         name=configuration.name,
         fingerprint=configuration.fingerprint,
         model=configuration.model.name,
-        missing=configuration.model.missing,
         samples=configuration.samples,
         stages=len(configuration.stages),
         shards=group_count(samples, configuration.shard_size),
@@ -139,9 +139,3 @@ def _cost(configuration: Configuration, done: Iterable[range]) -> Cost:
 #: Estimated bytes of a row beside its pixels: PNG chunks and header, path, index, step, group. Pixels are
 #: counted at a byte each, as PNG hardly compresses noise-like images.
 ROW_BYTES = 110
-
-
-def _warnings(sweep: Sweep) -> Iterator[str]:
-    for name in sweep.missing:
-        yield f"the weights of {name} are not here: `sdesweep models add {name} FILE` brings them in"
-    yield from dict.fromkeys(item.model.note for item in sweep.configurations if item.model.note)

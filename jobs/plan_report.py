@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -19,7 +20,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def plan_json(costs: Costs) -> dict[str, Any]:
-    """Return the plan as plain data: configurations in order, totals, warnings."""
+    """Return the plan as plain data: configurations in order, totals, what is missing, notes."""
     return {
         "sweep": costs.sweep,
         "configurations": [
@@ -27,30 +28,33 @@ def plan_json(costs: Costs) -> dict[str, Any]:
             for cost in costs.configurations
         ],
         "totals": _totals(costs),
-        "warnings": list(costs.warnings),
+        "missing": list(costs.missing),
+        "notes": list(costs.notes),
     }
 
 
 def render_plan(costs: Costs) -> RenderableType:
-    """Return the plan as a rich table: a line a configuration, then the sums, then warnings."""
+    """Return the plan as a rich table: a line a configuration, then the sums, then what to know."""
     totals = _totals(costs)
-    table = Table(title=f"{costs.sweep}: {totals['configurations']} configurations", show_footer=True)
+    title = f"{costs.sweep}: {totals['configurations']:,} configurations"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
     columns = [
         ("configuration", "in all"),
         ("samples", f"{totals['samples']:,}"),
         ("images", f"{totals['images']:,}"),
-        ("shards", f"{totals['shards']:,}"),
-        ("left", f"{totals['left']:,}"),
         ("groups", f"{totals['groups']:,}"),
-        ("evaluations a sample", ""),
-        ("evaluations in all", f"{totals['evaluations']:,}"),
-        ("storage, about", bytes_text(totals["bytes"])),
+        ("shards", _shards(totals["left"], totals["shards"])),
+        ("NFE", ""),
+        ("NFE in all", f"{totals['evaluations']:,}"),
+        ("storage", "~" + bytes_text(totals["bytes"])),
     ]
     for number, (header, footer) in enumerate(columns):
-        table.add_column(header, footer=footer, justify="right" if number else "left", overflow="fold")
+        left = number == 0
+        table.add_column(header, footer=footer, justify="left" if left else "right", no_wrap=not left)
     for cost in costs.configurations:
         table.add_row(*_cells(cost))
-    return Group(table, *(Text(f"note: {warning}") for warning in costs.warnings))
+    missing = [Text(f"missing: {sentence}", style="yellow") for sentence in costs.missing]
+    return Group(table, *missing, *(Text(f"note: {sentence}") for sentence in costs.notes))
 
 
 def _cells(cost: Cost) -> list[str]:
@@ -58,13 +62,16 @@ def _cells(cost: Cost) -> list[str]:
         cost.name,
         f"{cost.samples:,}",
         f"{cost.images:,}",
-        f"{cost.shards:,}",
-        f"{cost.left:,}",
         f"{cost.groups:,}",
+        _shards(cost.left, cost.shards),
         f"{cost.evaluations:,}",
         f"{cost.total_evaluations:,}",
-        bytes_text(cost.image_bytes + cost.feature_bytes),
+        "~" + bytes_text(cost.image_bytes + cost.feature_bytes),
     ]
+
+
+def _shards(left: int, shards: int) -> str:
+    return f"{shards:,}" if left == shards else f"{left:,} left of {shards:,}"
 
 
 def _totals(costs: Costs) -> dict[str, int]:

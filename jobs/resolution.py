@@ -16,6 +16,7 @@ from jobs import catalog
 from jobs.cells import Cell
 from jobs.checks import Finding, check
 from jobs.configuration import Configuration, Extractor, Model
+from jobs.modelfiles import UnresolvedError
 from jobs.problems import Location, as_written, describe
 from jobs.sections import DataSet, PredictorCorrector, PublishedValue, Sampler, Section
 from jobs.spec import ExtractorField, ModelField, ReferenceField, Settings
@@ -43,6 +44,7 @@ class Resolver:
     sweep: str  # name of the sweep
     folder: Path  # relative paths start here
     files: dict[str, Path] = field(default_factory=dict)  # sha256 -> weights that were met
+    missing: dict[str, None] = field(default_factory=dict)  # what is not here, in the order it was met
     _known: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def settle(
@@ -72,7 +74,7 @@ class Resolver:
         self,
         sections: Sequence[S | None],
         key: Location,
-        how: Callable[[S, Path], tuple[T, dict[str, Path]]],
+        how: Callable[[S, Path], catalog.Resolved[T]],
         findings: list[Finding],
     ) -> list[T]:
         """Resolve sections of one kind; what leads nowhere goes into `findings`."""
@@ -84,16 +86,16 @@ class Resolver:
             if known not in self._known:
                 try:
                     self._known[known] = how(section, self.folder)
-                except catalog.UnresolvedError as error:
+                except UnresolvedError as error:
                     self._known[known] = error
             result = self._known[known]
-            if isinstance(result, catalog.UnresolvedError):
+            if isinstance(result, UnresolvedError):
                 index = () if key == ("model",) else (number,)
                 findings.append(((*key, *index, *result.key), str(result)))
             else:
-                thing, files = result
-                found.append(thing)
-                self.files.update(files)
+                found.append(result.thing)
+                self.files.update(result.files)
+                self.missing.update(dict.fromkeys(result.missing))
         return found
 
 

@@ -54,6 +54,7 @@ class ModelSection(Section):
     network: PlainName | None = None
     weights: Annotated[dict[str, str] | None, BeforeValidator(_role)] = None  # role -> path
     dataset: DataSet | None = None
+    note: str = ""  # said beside the table
 
     @model_validator(mode="after")
     def _exactly_one(self) -> ModelSection:

@@ -36,12 +36,7 @@ class Sweep(Section):
     store: str
     resources: Resources
     files: dict[str, str]  # sha256 -> path on this machine of the weights to be put into the store
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Names of the models whose weights are not here: the sweep can be planned, not run."""
-        names = (item.model.name for item in self.configurations if item.model.missing)
-        return tuple(dict.fromkeys(names))
+    missing: tuple[str, ...]  # what must be done before it can run; empty: it can
 
     def to_json(self) -> str:
         """The text of `sweep.json`."""
@@ -72,6 +67,7 @@ def expand(spec: Spec) -> Sweep:
         store=spec.store,
         resources=Resources.model_validate(common.settings.get("resources", {})),
         files={digest: str(path) for digest, path in draft.files.items()},
+        missing=draft.missing,
     )
 
 
@@ -101,6 +97,7 @@ class _Draft:
                 )
                 break
         self.files = resolver.files
+        self.missing = tuple(resolver.missing)
         self.problems = [*table.problems, *self._reported(len(table.cells))]
         self.problems += [
             *self._same_work(),

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from jobs.catalog import UnresolvedError, resolve_data_set
+from jobs.catalog import resolve_data_set
+from jobs.modelfiles import UnresolvedError
 from jobs.problems import Problem, SpecError, describe, not_one_of, path_text
 from jobs.sections import Count, DataSet, PlainName, Positive, PositiveInt, Section
 from jobs.specfile import parse
