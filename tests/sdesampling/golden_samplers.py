@@ -1,4 +1,4 @@
-"""Golden numbers of the score_sde code for samplers; where they come from is said in samplers_manifest.json."""
+"""Golden numbers of the score_sde code for samplers, with their provenance in samplers_manifest.json."""
 
 import json
 from functools import cache
