@@ -62,7 +62,7 @@ class ClassifierTraining:
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed * 1_000_003 + self.completed)
             chosen = torch.randint(len(self.images), (settings.batch_size,))
-            batch = _shift(self.images[chosen].float() / 255, settings.max_shift)
+            batch = shift(self.images[chosen].float() / 255, settings.max_shift)
             self.network.train()
             _, logits = self.network(batch)
         loss = nn.functional.cross_entropy(logits, self.labels[chosen])
@@ -99,7 +99,7 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     return (logits.argmax(dim=1) == labels).float().mean().item()
 
 
-def _shift(images: Tensor, most: int) -> Tensor:
+def shift(images: Tensor, most: int) -> Tensor:
     """Each image moved by its own whole-pixel offset in [-most, most], zeros coming in."""
     if most == 0:
         return images
