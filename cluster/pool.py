@@ -1,0 +1,99 @@
+"""The seam between the driver and the place where workers live: a small protocol and its events.
+
+A worker is named by a number. It becomes ready, is given one assignment at a time, and ends it in one of four
+ways: finished, failed, given up (drained), or lost with its process. This module must not know Ray.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from jobs.assignment import Assignment, Receipt
+
+#: `code`: an exception of the work itself, which another try would most likely raise again.
+#: `storage`: the store did not answer or is full, which waiting may mend.
+#: `overlap`: part of the range was done under another name meanwhile, so its gaps must be planned again.
+Cause = Literal["code", "storage", "overlap"]
+
+
+class PoolError(Exception):
+    """The place of work itself is gone or cannot be used; what is committed stays."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker is up, or up again, and idle."""
+
+    worker: int
+    where: str  # host, process and device, for people
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The assignment is done; the worker is idle."""
+
+    worker: int
+    receipt: Receipt
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The assignment raised; the worker is idle and sound."""
+
+    worker: int
+    assignment: Assignment
+    cause: Cause
+    error: str  # type and message of the exception, one line
+    traceback: str
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """The assignment was snapshotted because the pool was asked to drain; the worker is idle."""
+
+    worker: int
+    assignment: Assignment
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The worker's process or machine is gone. It is ready again when a `Ready` says so."""
+
+    worker: int
+    assignment: Assignment | None  # None: it was idle
+    reason: str  # where it ran, how it ended, the last lines of its log
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """How far a running assignment is: cumulative counts of this attempt."""
+
+    worker: int
+    images: int
+    evaluations: int  # network evaluations x images
+
+
+Event = Ready | Finished | Failed | GivenUp | Lost | Advanced
+
+
+class WorkerPool(Protocol):
+    """Workers that come and go. Lost ones are replaced by the pool, without being asked."""
+
+    def wait(self, timeout: float) -> list[Event]:
+        """Events since the last call; waits up to so many seconds for the first. Raises PoolError."""
+
+    def submit(self, worker: int, assignment: Assignment) -> None:
+        """Give an idle worker something to do."""
+
+    def drain(self) -> None:
+        """Ask every busy worker to snapshot and give up; returns at once."""
+
+    def release(self, worker: int) -> None:
+        """End an idle worker for good, so that its machine can be given back."""
+
+    def release_waiting(self) -> None:
+        """Stop asking for workers that are not there yet."""
+
+    def close(self) -> None:
+        """End all workers at once, busy or not."""

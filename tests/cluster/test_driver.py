@@ -1,0 +1,333 @@
+"""The driver's loop against a pool in simulated time: what is promised whatever happens to workers."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+
+import pytest
+from fake_pool import FakePool, Fault
+
+from cluster.driver import BACKOFF, DRAIN_GRACE, MAX_FAILURES, MAX_LOSSES, Counts, Driver, Outcome
+from cluster.pool import PoolError
+from cluster.queue import ConfigurationWork, WorkQueue
+from jobs.assignment import Assignment, Receipt
+
+SHARD = 8
+
+
+class Notebook:
+    """An observer that remembers."""
+
+    def __init__(self, left: list[range] | None = None) -> None:
+        self.notes: list[str] = []
+        self.receipts: list[Receipt] = []
+        self.aside: list[tuple[Assignment, int, str]] = []
+        self.ticks = 0
+        self._left = left or []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def tick(self, driver: Driver) -> None:
+        self.ticks += 1
+
+    def finished(self, receipt: Receipt) -> None:
+        self.receipts.append(receipt)
+
+    def set_aside(self, assignment: Assignment, attempts: int, error: str) -> None:
+        self.aside.append((assignment, attempts, error))
+
+    def replan(self, assignment: Assignment) -> list[range]:
+        return self._left
+
+
+class Run:
+    """A sweep of configurations a, b, ... with so many shards each, on a fake pool."""
+
+    def __init__(self, pool: FakePool, shards: dict[str, int], left: list[range] | None = None) -> None:
+        works = [
+            ConfigurationWork(name, f"model {name}", 0, 1.0, deque(shard(i) for i in range(count)))
+            for name, count in shards.items()
+        ]
+        self.shards = shards
+        self.pool = pool
+        self.notebook = Notebook(left)
+        self.driver = Driver(
+            pool,
+            WorkQueue("sweep", works),
+            {name: Counts(unfinished=count) for name, count in shards.items()},
+            lambda name: Assignment("reduce", "sweep", name, 0, SHARD * shards[name]),
+            self.notebook,
+            pool.clock,
+        )
+
+    def __call__(self) -> Outcome:
+        return self.driver.run()
+
+    def done(self, kind: str = "sample") -> dict[str, list[int]]:
+        """By configuration, the shards whose end was counted, sorted: each must be there once."""
+        found: dict[str, list[int]] = {name: [] for name in self.shards}
+        for receipt in self.notebook.receipts:
+            if receipt.assignment.kind == kind:
+                found[receipt.assignment.fingerprint].append(receipt.assignment.first // SHARD)
+        return {name: sorted(numbers) for name, numbers in found.items()}
+
+    @property
+    def everything(self) -> dict[str, list[int]]:
+        return {name: list(range(count)) for name, count in self.shards.items()}
+
+
+def shard(number: int) -> range:
+    return range(number * SHARD, (number + 1) * SHARD)
+
+
+def sample(name: str, number: int) -> Assignment:
+    return Assignment("sample", "sweep", name, number * SHARD, (number + 1) * SHARD)
+
+
+def first_attempts(**faults: Fault):
+    """Faults by name of the configuration and number of the shard, as `a3`, at the first attempt."""
+
+    def fault(worker: int, assignment: Assignment, attempt: int) -> Fault | None:
+        key = f"{assignment.fingerprint}{assignment.first // SHARD}"
+        return faults.get(key) if attempt == 0 and assignment.kind == "sample" else None
+
+    return fault
+
+
+def test_everything_is_done_once_and_each_configuration_reduced_once():
+    run = Run(FakePool(3), {"a": 10, "b": 5})
+    outcome = run()
+    assert outcome.complete
+    assert outcome.exit_code == 0
+    assert run.done() == run.everything
+    assert run.done("reduce") == {"a": [0], "b": [0]}
+    assert run.driver.counts["a"].images == 10 * SHARD
+
+
+def test_a_reduction_follows_its_last_shard():
+    run = Run(FakePool(2), {"a": 4, "b": 4})
+    run()
+    order = [receipt.assignment for receipt in run.notebook.receipts]
+    for name in "ab":
+        last_shard = max(order.index(sample(name, number)) for number in range(4))
+        reduction = next(
+            i for i, item in enumerate(order) if item.kind == "reduce" and item.fingerprint == name
+        )
+        assert reduction > last_shard
+
+
+def test_a_worker_keeps_the_configuration_it_holds():
+    pool = FakePool(2)
+    Run(pool, {"a": 20, "b": 20})()
+    for assignments in pool.by_worker.values():
+        names = [item.fingerprint for item in assignments if item.kind == "sample"]
+        switches = sum(one != other for one, other in zip(names, names[1:], strict=False))
+        assert switches <= 1
+
+
+@pytest.mark.parametrize("kind", ["code", "storage", "lost"])
+def test_a_shard_that_fails_once_is_done_by_another_try(kind):
+    pool = FakePool(2, fault=first_attempts(a3=Fault(kind), b0=Fault(kind)))
+    run = Run(pool, {"a": 6, "b": 6})
+    assert run().exit_code == 0
+    assert run.done() == run.everything
+    cause = "machine" if kind == "lost" else kind
+    assert run.driver.retries == {cause: 2}
+
+
+def test_code_that_fails_three_times_sets_its_shard_aside_and_the_rest_goes_on():
+    def fault(worker: int, assignment: Assignment, attempt: int) -> Fault | None:
+        return Fault("code") if assignment == sample("a", 2) else None
+
+    run = Run(FakePool(2, fault=fault), {"a": 6, "b": 6})
+    outcome = run()
+    assert outcome.exit_code == 1
+    assert outcome.complete
+    assert run.pool.attempts[sample("a", 2)] == MAX_FAILURES
+    assert run.notebook.aside == [(sample("a", 2), MAX_FAILURES, "Traceback: injected")]
+    assert run.done() == {"a": [0, 1, 3, 4, 5], "b": list(range(6))}
+    assert run.done("reduce") == {"a": [], "b": [0]}  # no score of an incomplete configuration
+
+
+def test_losses_do_not_count_as_failures_of_the_code():
+    def fault(worker: int, assignment: Assignment, attempt: int) -> Fault | None:
+        return Fault("lost") if assignment == sample("a", 2) and attempt < MAX_LOSSES - 1 else None
+
+    run = Run(FakePool(2, fault=fault), {"a": 4})
+    assert run().exit_code == 0
+    assert run.driver.retries == {"machine": MAX_LOSSES - 1}
+
+
+def test_a_shard_that_takes_every_worker_down_is_set_aside():
+    def fault(worker: int, assignment: Assignment, attempt: int) -> Fault | None:
+        return Fault("lost") if assignment == sample("a", 2) else None
+
+    run = Run(FakePool(2, fault=fault), {"a": 4})
+    assert run().exit_code == 1
+    (aside,) = run.notebook.aside
+    assert aside[1] == MAX_LOSSES
+    assert "last line: of a log" in aside[2]
+
+
+def test_a_lost_worker_is_named_with_its_shard_and_its_end():
+    run = Run(FakePool(2, fault=first_attempts(a1=Fault("lost"))), {"a": 4})
+    run()
+    (note,) = run.notebook.notes
+    assert note == f"worker lost during {sample('a', 1).name}: killed by signal 9; last line: of a log"
+
+
+def test_workers_that_die_before_they_take_anything_end_the_run():
+    class Deadly(FakePool):
+        def wait(self, timeout):
+            from cluster.pool import Lost
+
+            self.now += 1.0
+            return [Lost(0, None, "ImportError: no module")]
+
+    run = Run(Deadly(1), {"a": 1})
+    with pytest.raises(PoolError, match="ImportError: no module"):
+        run()
+
+
+def test_storage_that_fails_once_delays_and_heals():
+    run = Run(FakePool(2, fault=first_attempts(a0=Fault("storage"))), {"a": 4})
+    assert run().exit_code == 0
+    assert run.pool.now > BACKOFF[0]
+
+
+def test_storage_that_keeps_failing_ends_incomplete_with_a_reason():
+    pool = FakePool(4, fault=lambda worker, assignment, attempt: Fault("storage"))
+    outcome = Run(pool, {"a": 8})()
+    assert outcome.exit_code == 75
+    assert "storage keeps failing" in outcome.reason
+    assert sum(BACKOFF) <= pool.now < sum(BACKOFF) + 60
+
+
+def test_a_range_that_was_partly_done_meanwhile_is_planned_again():
+    left = [range(4, 8)]
+    run = Run(FakePool(2, fault=first_attempts(a0=Fault("overlap"))), {"a": 3}, left)
+    assert run().exit_code == 0
+    finished = {(r.assignment.first, r.assignment.last) for r in run.notebook.receipts}
+    assert finished == {(4, 8), (8, 16), (16, 24), (0, 24)}
+    assert run.done("reduce") == {"a": [0]}
+
+
+def test_a_range_that_was_wholly_done_meanwhile_still_brings_the_reduction():
+    run = Run(FakePool(1, fault=first_attempts(a0=Fault("overlap"))), {"a": 1}, [])
+    assert run().exit_code == 0
+    assert run.done("reduce") == {"a": [0]}
+
+
+def test_a_straggler_gets_one_duplicate_and_the_first_to_finish_counts():
+    pool = FakePool(2, fault=first_attempts(a5=Fault("hang")))
+    run = Run(pool, {"a": 6})
+    assert run().exit_code == 0
+    assert run.done() == run.everything
+    assert pool.attempts[sample("a", 5)] == 2
+    assert run.driver.counts["a"].done == 6
+
+
+def test_a_duplicate_that_finishes_late_is_not_counted_twice():
+    slow = FakePool(
+        2, seconds=lambda worker, item: 7.0 if item == sample("a", 5) else 1.0, ready_after=lambda w: 0.1 * w
+    )
+    run = Run(slow, {"a": 6, "b": 12})
+    assert run().exit_code == 0
+    assert run.done() == run.everything
+    assert run.driver.counts["a"].done == 6
+
+
+def test_the_tail_gives_workers_back():
+    pool = FakePool(16, seconds=lambda worker, item: 1.0 + (item.first // SHARD) * 0.1)
+    run = Run(pool, {"a": 17})
+    assert run().exit_code == 0
+    assert len(pool.released) >= 12
+
+
+def test_workers_that_are_not_there_at_the_tail_are_not_waited_for():
+    pool = FakePool(4, ready_after=lambda worker: 1.0 if worker < 2 else 1000.0)
+    run = Run(pool, {"a": 6})
+    assert run().exit_code == 0
+    assert pool.dropped == {2, 3}
+    assert pool.now < 20
+
+
+def test_a_stop_drains_and_says_incomplete():
+    pool = FakePool(2)
+    run = Run(pool, {"a": 50})
+    pool.call_at(10.2, run.driver.stop)
+    outcome = run()
+    assert outcome.exit_code == 75
+    assert not outcome.complete
+    assert pool.now < 13
+    assert 0 < len(run.done()["a"]) < 50
+    assert not run.driver.running
+
+
+def test_a_second_stop_does_not_wait():
+    pool = FakePool(2, fault=lambda worker, assignment, attempt: Fault("hang"))
+    pool.drain = lambda: None  # workers that do not answer
+    run = Run(pool, {"a": 50})
+    pool.call_at(10.0, run.driver.stop)
+    pool.call_at(12.0, run.driver.stop)
+    assert run().exit_code == 75
+    assert pool.now < 14
+
+
+def test_a_drain_waits_for_a_worker_only_so_long():
+    pool = FakePool(2, fault=lambda worker, assignment, attempt: Fault("hang"))
+    pool.drain = lambda: None
+    run = Run(pool, {"a": 50})
+    pool.call_at(10.0, run.driver.stop)
+    assert run().exit_code == 75
+    assert DRAIN_GRACE <= pool.now - 10 < DRAIN_GRACE + 3
+
+
+def test_a_stop_before_any_worker_is_ready_ends_at_once():
+    pool = FakePool(2, ready_after=lambda worker: 1000.0)
+    run = Run(pool, {"a": 5})
+    pool.call_at(1.5, run.driver.stop)
+    assert run().exit_code == 75
+    assert pool.now < 5
+
+
+def test_a_drain_that_finds_all_done_is_complete():
+    pool = FakePool(1)
+    run = Run(pool, {"a": 1})
+    pool.drain = lambda: None
+    pool.call_at(3.5, run.driver.stop)  # during the reduction
+    assert run().exit_code == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_faults_lose_nothing_and_double_nothing(seed):
+    generator = random.Random(seed)
+
+    def fault(worker: int, assignment: Assignment, attempt: int) -> Fault | None:
+        kind = generator.choices(["code", "storage", "lost", None], [1, 0.2, 3, 12])[0]
+        if kind is None or (kind == "code" and attempt >= MAX_FAILURES - 1):
+            return None
+        return Fault(kind, generator.random())
+
+    pool = FakePool(5, seconds=lambda worker, item: generator.uniform(0.5, 4.0), fault=fault)
+    run = Run(pool, {"a": 30, "b": 11, "c": 1})
+    outcome = run()
+    assert outcome.complete
+    done = run.done()
+    aside = {
+        name: [a.first // SHARD for a, _, _ in run.notebook.aside if a.fingerprint == name] for name in "abc"
+    }
+    for name, numbers in run.everything.items():
+        assert sorted(done[name] + aside[name]) == numbers
+        assert run.done("reduce")[name] == ([] if aside[name] else [0])
+
+
+def test_many_shards_are_cheap():
+    """Linear in the number of shards: 40,000 in 100 configurations within seconds."""
+    run = Run(FakePool(64), {f"c{i:03d}": 400 for i in range(100)})
+    start = time.perf_counter()
+    assert run().exit_code == 0
+    assert time.perf_counter() - start < 10
