@@ -1,7 +1,9 @@
 """Checking a name against the names that exist, with an error that says what would be right."""
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 
 def one_of(what: str, value: object, choices: Iterable[str]) -> None:
@@ -12,3 +14,14 @@ def one_of(what: str, value: object, choices: Iterable[str]) -> None:
     close = get_close_matches(str(value), names, n=1)
     suggestion = f"; did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"{what}: {value!r} is not one of {', '.join(names)}{suggestion}")
+
+
+def check_arguments(what: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a function can be called with these named arguments."""
+    parameters = inspect.signature(function).parameters
+    for name in arguments:
+        one_of(f"argument of {what}", name, parameters)
+    needed = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    missing = [name for name in needed if name not in arguments]
+    if missing:
+        raise ValueError(f"{what} needs {', '.join(missing)}")

@@ -47,18 +47,13 @@ def _initialised(convolution: nn.Conv2d, scale: float) -> nn.Conv2d:
     return convolution
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """A group norm in as many groups as `groups_of` says."""
-    return nn.GroupNorm(groups_of(channels), channels, eps=1e-6)
-
-
 def groups_of(channels: int) -> int:
     """Groups of a group norm: four channels each, at most 32. Raises ValueError where they do not divide."""
     groups = min(channels // 4, 32)
     if groups < 1 or channels % groups:
         raise ValueError(
-            f"{channels} channels cannot be normalised in {groups} groups: take nf a multiple of 4, and of 32 "
-            "where there are more than 128 channels"
+            f"{channels} channels cannot be normalised in {groups} groups: take nf a multiple of 4, and "
+            "of 32 where there are more than 128 channels"
         )
     return groups
 

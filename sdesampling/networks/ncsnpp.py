@@ -18,7 +18,7 @@ from sdesampling.networks.embeddings import (
     positional_embedding,
     sigma_of_label,
 )
-from sdesampling.networks.layers import check_sizes, conv3x3, group_norm, groups_of, linear
+from sdesampling.networks.layers import check_sizes, conv3x3, groups_of, linear
 from sdesampling.networks.resampling import Combine, PlainResampleConv2d, Resample, ResampleConv2d
 from sdesampling.networks.residual import NONLINEARITIES, ResidualBlock
 
@@ -56,6 +56,7 @@ class NCSNpp(nn.Module):
     """
 
     sigmas: Tensor
+    _block: type[ResidualBlock] = ResidualBlock
 
     def __init__(
         self,
@@ -162,7 +163,7 @@ class NCSNpp(nn.Module):
             if level > 0:
                 yield self._resampling("up", width)
         if self.progressive != "output_skip":
-            yield group_norm(width)
+            yield nn.GroupNorm(self._groups(width), width, eps=1e-6)
             yield conv3x3(width, self.num_channels, self.init_scale)
 
     def _pyramid_layers(self, level: int, width: int) -> Iterator[nn.Module]:
@@ -171,11 +172,11 @@ class NCSNpp(nn.Module):
         if self.progressive == "output_skip":
             if not lowest:
                 yield self._pyramid_resampling("up", self.num_channels)
-            yield group_norm(width)
+            yield nn.GroupNorm(self._groups(width), width, eps=1e-6)
             yield conv3x3(width, self.num_channels, self.init_scale)
         elif self.progressive == "residual":
             if lowest:
-                yield group_norm(width)
+                yield nn.GroupNorm(self._groups(width), width, eps=1e-6)
                 yield conv3x3(width, width)
             else:
                 yield self._pyramid_resampling("up", self.nf * self.ch_mult[level + 1], width)
@@ -183,14 +184,18 @@ class NCSNpp(nn.Module):
     def _attends(self, level: int) -> bool:
         return self.image_size // 2**level in self.attn_resolutions
 
+    def _groups(self, channels: int) -> int:
+        """Groups of a group norm."""
+        return groups_of(channels)
+
     def _attention(self, width: int) -> nn.Module:
-        return Attention(width, groups_of(width), self.init_scale, skip_rescale=self.gain != 1)
+        return Attention(width, self._groups(width), self.init_scale, skip_rescale=self.gain != 1)
 
     def _residual(self, inputs: int, outputs: int, direction: str | None = None) -> nn.Module:
-        return ResidualBlock(
+        return self._block(
             inputs,
             outputs,
-            (groups_of(inputs), groups_of(outputs)),
+            (self._groups(inputs), self._groups(outputs)),
             4 * self.nf,
             nonlinearity=self.nonlinearity,
             dropout=self.dropout,

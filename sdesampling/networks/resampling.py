@@ -1,7 +1,7 @@
 """Halving and doubling of the resolution: plain, or with a FIR filter against aliasing (Karras et al. 2019).
 
-Filtering is one depthwise convolution in plain PyTorch; no compiled extension. Filters are tuples of taps, made
-two-dimensional by their outer product. Knows no architecture.
+Filtering is one depthwise convolution in plain PyTorch; no compiled extension. Filters are tuples of taps,
+made two-dimensional by their outer product. Knows no architecture.
 """
 
 from collections.abc import Sequence
