@@ -1,8 +1,7 @@
 """The loop of a run: gives assignments to workers until nothing is left, whatever happens to the workers.
 
-Failures of the code and of the machine are counted apart: a shard whose code failed three times is set aside, a
-shard whose worker was lost goes back to any ready worker. Knows the worker pool, the store and `jobs`; it must
-not know Ray, nor what an image is.
+Failures of the code and of the machine are counted apart: a shard whose code failed three times is set aside,
+a shard whose worker was lost goes back to any ready worker. It must not know Ray, nor what an image is.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ class Driver:
         observer: Observer,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """counts: by fingerprint, `unfinished` filled in; reduction: the reduce assignment of a fingerprint."""
+        """counts: by fingerprint, with `unfinished` filled in; reduction: fingerprint -> its assignment."""
         self.counts = counts
         self.workers: dict[int, str] = {}  # ready or busy -> where it runs
         self.running: dict[int, Running] = {}
@@ -218,10 +217,9 @@ class Driver:
         else:
             self._failures[assignment] += 1
             attempts = self._failures[assignment]
-            text = (
+            self._observer.note(
                 f"{assignment.name} failed, attempt {attempts} of {MAX_FAILURES}: {event.error} (on {where})"
             )
-            self._observer.note(text)
             if attempts >= MAX_FAILURES:
                 self._set_aside(assignment, attempts, event.traceback)
             else:

@@ -1,7 +1,7 @@
 """What is still to be assigned, and who takes what next.
 
-A worker first takes shards of the configuration it holds, then of another one with the same model, then of the
-one with the most remaining work for each worker on it. Every operation is constant time or logarithmic in the
+A worker first takes shards of the configuration it holds, then of another one with the same model, then of
+the one with the most remaining work for each worker on it. Every operation is constant time or logarithmic in the
 number of configurations, so a million shards are no burden. Knows no pool and no store.
 """
 
@@ -41,7 +41,7 @@ class WorkQueue:
         self._held: dict[int, str] = {}  # worker -> configuration of its last shard
         self._workers: Counter[str] = Counter()  # configuration -> workers that hold it
         self._shards: Counter[int] = Counter()  # priority -> pending shards
-        # Heaps of (-remaining work for each worker, fingerprint), for a model at a priority and for all models.
+        # Heaps of (-remaining work for each worker, fingerprint): for a model at a priority, and for all.
         # Entries get out of date, but one of each configuration promises no less than is true: see `_best`.
         self._heaps: dict[tuple[int, str | None], list[tuple[float, str]]] = {}
         for work in self._works.values():

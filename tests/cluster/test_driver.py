@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
+from itertools import pairwise
 
 import pytest
 from fake_pool import FakePool, Fault
@@ -124,7 +125,7 @@ def test_a_worker_keeps_the_configuration_it_holds():
     Run(pool, {"a": 20, "b": 20})()
     for assignments in pool.by_worker.values():
         names = [item.fingerprint for item in assignments if item.kind == "sample"]
-        switches = sum(one != other for one, other in zip(names, names[1:], strict=False))
+        switches = sum(one != other for one, other in pairwise(names))
         assert switches <= 1
 
 
