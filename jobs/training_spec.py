@@ -9,13 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from jobs.catalog import resolve_data_set
 from jobs.modelfiles import UnresolvedError
 from jobs.problems import Problem, SpecError, describe, not_one_of, path_text
 from jobs.sections import Count, DataSet, PlainName, Positive, PositiveInt, Section
 from jobs.specfile import parse
+from sdesampling.models import ModelConfig, ModelError, expected_tensors
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -89,19 +91,35 @@ class ClassifierTrainingSpec(_Common):
     training: ClassifierLoop
 
 
-class ScoreMatchingSpec(_Common):
+class _ModelTraining(_Common):
+    model: dict[str, Any]  # a ModelConfig of sdesampling/models.py
+
+    @field_validator("model")
+    @classmethod
+    def _buildable(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            config = ModelConfig.from_dict(value)
+            expected_tensors(config)
+        except ModelError as error:
+            raise PydanticCustomError("spec", "{message}", {"message": str(error)}) from None
+        return value
+
+    def config(self) -> ModelConfig:
+        """The model that is trained."""
+        return ModelConfig.from_dict(self.model)
+
+
+class ScoreMatchingSpec(_ModelTraining):
     """A score network on a continuous SDE."""
 
     kind: Literal["score_matching"]
-    model: dict[str, Any]  # a ModelConfig of sdesampling/models.py
     training: ScoreMatchingLoop
 
 
-class GANSpec(_Common):
+class GANSpec(_ModelTraining):
     """A generator and a discriminator."""
 
     kind: Literal["gan"]
-    model: dict[str, Any]  # a ModelConfig of sdesampling/models.py
     training: GANLoop
 
 
