@@ -163,7 +163,7 @@ def _described(name: str, config: Mapping[str, Any], digest: str | None) -> Mode
         shape=tuple(config["shape"]),
         weights={"model": digest},
         sde=sde.get("family"),
-        beta_max=sde.get("beta_max"),
+        beta_max=sde.get("beta_max", 20.0) if sde.get("family") in ("vp", "subvp") else None,
         continuous=config.get("continuous"),
         scales=config.get("scales"),
     )

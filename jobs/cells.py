@@ -119,12 +119,12 @@ def _sides(sweep: SweepSection) -> tuple[list[str], list[str]]:
 
 
 def _label(sweep: SweepSection, axes: list[str], levels: Levels) -> str:
-    """Levels joined; a level that is a value of a key is called with it: `steps 100`."""
+    """Levels joined; a level that is a bare number of a key is called with it: `steps 100`."""
     parts = []
     for axis in axes:
         level = levels[axis]
-        is_value = set(sweep.axes[axis][level]) == {axis}
-        parts.append(f"{axis.rpartition('.')[2]} {level}" if is_value else level)
+        bare = isinstance(sweep.axes[axis][level].get(axis, ""), int | float | None)
+        parts.append(f"{axis.rpartition('.')[2]} {level}" if bare else level)
     return " ".join(parts) or ONLY_COLUMN
 
 

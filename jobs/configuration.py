@@ -116,7 +116,7 @@ class Configuration(Section):
         return {
             "version": CANONICAL_VERSION,
             "model": self.model.identity,
-            "sampler": canonical_sampler(self.sampler),
+            "sampler": canonical_sampler(self.sampler, self.model),
             "seed": self.seed,
             "replicate": self.replicate,
             "group_size": self.group_size,
@@ -140,7 +140,7 @@ class Configuration(Section):
         return Configuration.model_validate_json(text)
 
 
-def canonical_sampler(sampler: Sampler) -> dict[str, object]:
+def canonical_sampler(sampler: Sampler, model: Model) -> dict[str, object]:
     """Return the section with its defaults and without the keys that cannot matter in it."""
     section = sampler.model_dump(mode="json")
     if isinstance(sampler, PredictorCorrector):
@@ -148,6 +148,8 @@ def canonical_sampler(sampler: Sampler) -> dict[str, object]:
             del section["corrector_steps"], section["snr"]
         if sampler.corrector != "langevin":
             del section["corrector_norm"]
+        if model.continuous or model.scales == sampler.steps:
+            del section["labels"]
     if isinstance(sampler, DDLS):
         del section["burn_in"]  # it follows from the others
         if sampler.kept == 1:

@@ -68,7 +68,9 @@ def plan(configuration: Configuration, done: Iterable[range] = ()) -> list[range
 class Cost:
     """What one configuration will take. `left` counts the shards that are not done."""
 
-    name: str
+    row: str
+    column: str
+    replicate: int
     fingerprint: str
     model: str
     samples: int
@@ -99,10 +101,6 @@ class Costs:
     missing: tuple[str, ...]  # what must be done before it can run
     notes: tuple[str, ...]
 
-    def total(self, quantity: Callable[[Cost], int]) -> int:
-        """Sum over configurations: `costs.total(lambda cost: cost.shards)`."""
-        return sum(map(quantity, self.configurations))
-
 
 def costs(sweep: Sweep, done: Callable[[Configuration], Iterable[range]] = lambda _: ()) -> Costs:
     """Return what a sweep will take; `done` gives the finished ranges of a configuration."""
@@ -122,7 +120,9 @@ def _cost(configuration: Configuration, done: Iterable[range]) -> Cost:
         pixels = channels * height * width
     numbers = sum(extractor.dimension + extractor.logits for extractor in configuration.extractors)
     return Cost(
-        name=configuration.name,
+        row=configuration.row,
+        column=configuration.column,
+        replicate=configuration.replicate,
         fingerprint=configuration.fingerprint,
         model=configuration.model.name,
         samples=configuration.samples,

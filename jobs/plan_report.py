@@ -6,6 +6,8 @@ A module of its own, so that planning itself needs no terminal library. It must 
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -27,19 +29,18 @@ def plan_json(costs: Costs) -> dict[str, Any]:
             {**asdict(cost), "images": cost.images, "total_evaluations": cost.total_evaluations}
             for cost in costs.configurations
         ],
-        "totals": _totals(costs),
+        "totals": _sums(costs.configurations),
         "missing": list(costs.missing),
         "notes": list(costs.notes),
     }
 
 
 def render_plan(costs: Costs) -> RenderableType:
-    """Return the plan as a rich table: a line a configuration, then the sums, then what to know."""
-    totals = _totals(costs)
-    title = f"{costs.sweep}: {totals['configurations']:,} configurations"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
+    """Return the plan as a rich table: a line a cell, replicates summed; then what is missing, and notes."""
+    totals = _sums(costs.configurations)
+    table = Table(box=box.SIMPLE_HEAD, show_footer=True, padding=(0, 1, 0, 0), pad_edge=False)
     columns = [
-        ("configuration", "in all"),
+        ("", "in all"),
         ("samples", f"{totals['samples']:,}"),
         ("images", f"{totals['images']:,}"),
         ("groups", f"{totals['groups']:,}"),
@@ -51,22 +52,33 @@ def render_plan(costs: Costs) -> RenderableType:
     for number, (header, footer) in enumerate(columns):
         left = number == 0
         table.add_column(header, footer=footer, justify="left" if left else "right", no_wrap=not left)
-    for cost in costs.configurations:
-        table.add_row(*_cells(cost))
+    for row, cells in itertools.groupby(costs.configurations, key=lambda cost: cost.row):
+        table.add_row(Text(row, style="bold"))
+        for column, replicates in itertools.groupby(cells, key=lambda cost: cost.column):
+            table.add_row(*_line(column, list(replicates)))
     missing = [Text(f"missing: {sentence}", style="yellow") for sentence in costs.missing]
-    return Group(table, *missing, *(Text(f"note: {sentence}") for sentence in costs.notes))
+    notes = [Text(f"note: {sentence}") for sentence in costs.notes]
+    return Group(
+        Text(f"{costs.sweep}: {len(costs.configurations):,} configurations"),
+        table,
+        Text("NFE: network evaluations for each sample; in all: times samples", style="dim"),
+        *missing,
+        *notes,
+    )
 
 
-def _cells(cost: Cost) -> list[str]:
+def _line(column: str, replicates: list[Cost]) -> list[str]:
+    sums = _sums(replicates)
+    times = f" x{len(replicates)}" if len(replicates) > 1 else ""
     return [
-        cost.name,
-        f"{cost.samples:,}",
-        f"{cost.images:,}",
-        f"{cost.groups:,}",
-        _shards(cost.left, cost.shards),
-        f"{cost.evaluations:,}",
-        f"{cost.total_evaluations:,}",
-        "~" + bytes_text(cost.image_bytes + cost.feature_bytes),
+        f"  {column}{times}",
+        f"{sums['samples']:,}",
+        f"{sums['images']:,}",
+        f"{sums['groups']:,}",
+        _shards(sums["left"], sums["shards"]),
+        f"{replicates[0].evaluations:,}",
+        f"{sums['evaluations']:,}",
+        "~" + bytes_text(sums["bytes"]),
     ]
 
 
@@ -74,16 +86,16 @@ def _shards(left: int, shards: int) -> str:
     return f"{shards:,}" if left == shards else f"{left:,} left of {shards:,}"
 
 
-def _totals(costs: Costs) -> dict[str, int]:
+def _sums(costs: Sequence[Cost]) -> dict[str, int]:
     return {
-        "configurations": len(costs.configurations),
-        "samples": costs.total(lambda cost: cost.samples),
-        "images": costs.total(lambda cost: cost.images),
-        "shards": costs.total(lambda cost: cost.shards),
-        "left": costs.total(lambda cost: cost.left),
-        "groups": costs.total(lambda cost: cost.groups),
-        "evaluations": costs.total(lambda cost: cost.total_evaluations),
-        "bytes": costs.total(lambda cost: cost.image_bytes + cost.feature_bytes),
+        "configurations": len(costs),
+        "samples": sum(cost.samples for cost in costs),
+        "images": sum(cost.images for cost in costs),
+        "shards": sum(cost.shards for cost in costs),
+        "left": sum(cost.left for cost in costs),
+        "groups": sum(cost.groups for cost in costs),
+        "evaluations": sum(cost.total_evaluations for cost in costs),
+        "bytes": sum(cost.image_bytes + cost.feature_bytes for cost in costs),
     }
 
 

@@ -1,0 +1,118 @@
+"""From a configuration to what runs: model, sampler, extractor.
+
+Weights come by sha256 from wherever the caller keeps them, and are checked against it before they are read.
+Knows no store and no names of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fid.extractors import Extractor, load_extractor
+from jobs import configuration as data
+from jobs.datasets import read_dataset
+from jobs.fingerprint import file_sha256
+from sdesampling.latent import LatentModel
+from sdesampling.models import load_model
+from sdesampling.networks.mnist_mlp import MnistMLPDiscriminator, MnistMLPGenerator
+from sdesampling.samplers import Sampler, build_sampler
+from sdesampling.score import ScoreModel
+
+#: sha256 -> a local file that should have it.
+Weights = Callable[[str], Path]
+
+#: What a sampler samples from; the control of real images takes the images themselves, uint8.
+Source = ScoreModel | LatentModel | Tensor
+
+
+class WrongWeightsError(ValueError):
+    """A file is not the one that the configuration was made with, or holds another network."""
+
+
+def build_model(
+    model: data.Model, weights: Weights, device: torch.device | str = "cpu", micro_batch: int | None = None
+) -> Source:
+    """Return what a configuration samples from, in eval mode, on `device`.
+
+    Args:
+        model: `configuration.model`.
+        weights: gives a local file for a sha256; it is hashed again here.
+        micro_batch: samples that pass through a network together; None: whole groups.
+
+    Raises:
+        WrongWeightsError: weights are missing, are other ones than planned with, or fit no such network.
+        ModelError: a file of the project's own form is damaged.
+    """
+    if model.family == "dataset":
+        return _images(model, device)
+    files = {role: _checked(model.name, digest, weights) for role, digest in model.weights.items()}
+    if model.network is None:
+        built = load_model(files["model"], device)
+    else:
+        built = FOREIGN[model.network](files)
+        built.generator.to(device).requires_grad_(False)
+        built.discriminator.to(device).requires_grad_(False)
+    built.micro_batch = micro_batch
+    return built
+
+
+def sampler_of(configuration: data.Configuration, source: Source) -> Sampler:
+    """Return the configuration's sampler on what `build_model` gave. Raises ValueError if they do not fit."""
+    return build_sampler(model=source, **configuration.sampler.model_dump())
+
+
+def build_extractor(
+    extractor: data.Extractor, weights: Weights, device: torch.device | str = "cpu"
+) -> Extractor:
+    """Return the feature network of a configuration. Raises WrongWeightsError, or its reader's ValueError."""
+    return load_extractor(extractor.name, _checked(extractor.name, extractor.weights, weights), device)
+
+
+def _checked(name: str, digest: str | None, weights: Weights) -> Path:
+    if digest is None:
+        raise WrongWeightsError(f"the weights of {name} are not here, so it can be planned but not run")
+    path = weights(digest)
+    found = file_sha256(path)
+    if found != digest:
+        raise WrongWeightsError(
+            f"{path} should be the weights of {name} with sha256 {digest}, but has {found}"
+        )
+    return path
+
+
+def _images(model: data.Model, device: torch.device | str) -> Tensor:
+    if model.dataset is None:
+        raise WrongWeightsError(f"{model.name} names no data set to read")
+    path = None if model.dataset.path is None else Path(model.dataset.path)
+    found = read_dataset(model.dataset.name, path)
+    if found.content_hash != model.content:
+        raise WrongWeightsError(
+            f"data set {model.name} has changed since it was planned with: content {found.content_hash}, "
+            f"then {model.content}"
+        )
+    return torch.from_numpy(found.images).to(device)
+
+
+def _mnist_mlp_gan(files: Mapping[str, Path]) -> LatentModel:
+    """The MNIST GAN of csinva/gan-vae-pretrained-pytorch, from its two state dicts."""
+    generator = _with_weights(MnistMLPGenerator(), files["generator"])
+    discriminator = _with_weights(MnistMLPDiscriminator(), files["discriminator"])
+    return LatentModel(generator, discriminator, latent_dim=MnistMLPGenerator.latent_dim, shape=(1, 28, 28))
+
+
+def _with_weights(network: nn.Module, path: Path) -> nn.Module:
+    content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        network.load_state_dict(content)
+    except (RuntimeError, TypeError) as error:
+        raise WrongWeightsError(f"{path} holds no {type(network).__name__}: {error}") from error
+    return network
+
+
+#: Readers of the weights of others, by the network that a spec names.
+FOREIGN: dict[str, Callable[[Mapping[str, Path]], LatentModel]] = {"mnist_mlp_gan": _mnist_mlp_gan}
