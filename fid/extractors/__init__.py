@@ -7,16 +7,23 @@ from pathlib import Path
 
 import torch
 
-from fid.extractors import cifar10_resnet20, digits, mnist_lenet
+from fid.extractors import cifar10_resnet20, digits, inception, mnist_lenet
 from fid.extractors.base import Extractor, Features, NetworkExtractor
 
 EXTRACTORS: dict[str, Callable[..., NetworkExtractor]] = {
     "digits-cnn": digits.load,
     "mnist-lenet": mnist_lenet.load,
     "cifar10-resnet20": cifar10_resnet20.load,
+    "inception": inception.load,
+}
+_IDENTITIES = {
+    "digits-cnn": digits.IDENTITY,
+    "mnist-lenet": mnist_lenet.IDENTITY,
+    "cifar10-resnet20": cifar10_resnet20.IDENTITY,
+    "inception": inception.IDENTITY,
 }
 
-__all__ = ["EXTRACTORS", "Extractor", "Features", "load_extractor"]
+__all__ = ["EXTRACTORS", "Extractor", "Features", "identity_of", "load_extractor"]
 
 
 def load_extractor(name: str, weights: Path, device: str | torch.device = "cpu", **options: str) -> Extractor:
@@ -29,3 +36,14 @@ def load_extractor(name: str, weights: Path, device: str | torch.device = "cpu",
     if name not in EXTRACTORS:
         raise ValueError(f"unknown extractor {name!r}: known are {', '.join(EXTRACTORS)}")
     return EXTRACTORS[name](Path(weights), device=device, **options)
+
+
+def identity_of(name: str) -> dict[str, str | int]:
+    """The identity of extractor `name` with its usual options, but for the weights: no file is read.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in _IDENTITIES:
+        raise ValueError(f"unknown extractor {name!r}: known are {', '.join(_IDENTITIES)}")
+    return dict(_IDENTITIES[name])

@@ -14,6 +14,13 @@ from fid.extractors.base import NetworkExtractor, file_sha256, load_weights, rea
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+IDENTITY: dict[str, str | int] = {
+    "network": "cifar10-resnet20",
+    "layer": "global average pool",
+    "dimension": 64,
+    "resize": "none",
+    "normalisation": "ImageNet mean and standard deviation",
+}
 
 
 class BasicBlock(nn.Module):
@@ -70,12 +77,5 @@ def load(weights: Path, device: str | torch.device = "cpu") -> NetworkExtractor:
     """The extractor with the weights of a file in akamaster's layout; features: the global average pool."""
     network = Cifar10ResNet()
     load_weights(network, read_weights(weights), weights)
-    identity: dict[str, str | int] = {
-        "network": "cifar10-resnet20",
-        "weights": file_sha256(weights),
-        "layer": "global average pool",
-        "dimension": 64,
-        "resize": "none",
-        "normalisation": "ImageNet mean and standard deviation",
-    }
+    identity = {**IDENTITY, "weights": file_sha256(weights)}
     return NetworkExtractor("cifar10-resnet20", network, _prepare, identity, channels=3, device=device)

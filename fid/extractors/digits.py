@@ -13,6 +13,14 @@ from torch import Tensor
 from fid.extractors.base import NetworkExtractor, file_sha256, load_weights, read_weights
 from fid.extractors.digits_cnn import DigitsCNN
 
+IDENTITY: dict[str, str | int] = {
+    "network": "digits-cnn",
+    "layer": "global average pool",
+    "dimension": 64,
+    "resize": "none",
+    "normalisation": "x / 255",
+}
+
 
 def _prepare(images: Tensor) -> Tensor:
     return images.float() / 255
@@ -30,12 +38,5 @@ def load(weights: Path, device: str | torch.device = "cpu") -> NetworkExtractor:
     width, channels = tensors["conv1.weight"].shape[:2]
     network = DigitsCNN(channels=channels, classes=len(tensors["classifier.weight"]), width=width)
     load_weights(network, tensors, weights)
-    identity: dict[str, str | int] = {
-        "network": "digits-cnn",
-        "weights": file_sha256(weights),
-        "layer": "global average pool",
-        "dimension": network.dimension,
-        "resize": "none",
-        "normalisation": "x / 255",
-    }
+    identity = {**IDENTITY, "weights": file_sha256(weights), "dimension": network.dimension}
     return NetworkExtractor("digits-cnn", network, _prepare, identity, channels=channels, device=device)

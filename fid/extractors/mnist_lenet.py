@@ -13,6 +13,14 @@ from torch import Tensor, nn
 
 from fid.extractors.base import NetworkExtractor, file_sha256, load_weights, read_weights
 
+IDENTITY: dict[str, str | int] = {
+    "network": "mnist-lenet",
+    "layer": "f6 after ReLU",
+    "dimension": 84,
+    "resize": "bilinear, half-pixel centres, 32x32",
+    "normalisation": "x / 255",
+}
+
 
 class MnistLeNet(nn.Module):
     """LeNet-5 with ReLU: convolutions of 6, 16 and 120 channels, then linear layers of 84 and 10."""
@@ -48,12 +56,5 @@ def load(weights: Path, device: str | torch.device = "cpu") -> NetworkExtractor:
     """The extractor with the weights of a file in csinva's layout. Features: the 84-unit layer after ReLU."""
     network = MnistLeNet()
     load_weights(network, read_weights(weights), weights)
-    identity: dict[str, str | int] = {
-        "network": "mnist-lenet",
-        "weights": file_sha256(weights),
-        "layer": "f6 after ReLU",
-        "dimension": 84,
-        "resize": "bilinear, half-pixel centres, 32x32",
-        "normalisation": "x / 255",
-    }
+    identity = {**IDENTITY, "weights": file_sha256(weights)}
     return NetworkExtractor("mnist-lenet", network, _prepare, identity, channels=1, device=device)
