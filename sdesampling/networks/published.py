@@ -7,13 +7,7 @@ from typing import Any
 
 from sdesampling.models import ScoreConfig
 
-_UNET = {
-    "nf": 128,
-    "ch_mult": [1, 2, 2, 2],
-    "attn_resolutions": [16],
-    "dropout": 0.1,
-    "nonlinearity": "swish",
-}
+_UNET = {"nf": 128, "ch_mult": [1, 2, 2, 2], "attn_resolutions": [16], "dropout": 0.1}
 
 _PLUS_PLUS = {
     **_UNET,
