@@ -52,6 +52,8 @@ class ScoreModel:
             raise ValueError(f"micro_batch = {micro_batch}: must be at least 1, or None for whole batches")
         if not continuous and not isinstance(sde, VE | VP):
             raise ValueError(f"{sde.family}: only VE and VP have discretely trained networks")
+        if not continuous:
+            sde.check_discretisation()
         self.network = network.eval()
         self.sde = sde
         self.shape = shape

@@ -19,6 +19,7 @@ class Ancestral(Predictor):
                 f"predictor 'ancestral' exists for VE and VP, not for {sde.family}; "
                 "take reverse_diffusion or euler_maruyama"
             )
+        super().check(sde)
 
     def update(self, model: ScoreModel, x: Tensor, t: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
         self.check(model.sde)

@@ -15,8 +15,9 @@ class Predictor(ABC):
     name: ClassVar[str]
     stochastic: ClassVar[bool] = True  # whether update() takes noise
 
-    def check(self, sde: SDE) -> None:  # noqa: B027 (most predictors work with every SDE)
-        """Raise ValueError if this predictor has no step for the SDE."""
+    def check(self, sde: SDE) -> None:
+        """Raise ValueError if this predictor has no steps for the SDE. Here: those of discretize()."""
+        sde.check_discretisation()
 
     @abstractmethod
     def update(self, model: ScoreModel, x: Tensor, t: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -6,13 +6,16 @@ from torch import Tensor
 
 from sdesampling.predictors.base import Predictor, required
 from sdesampling.score import ScoreModel
-from sdesampling.sde import per_sample
+from sdesampling.sde import SDE, per_sample
 
 
 class EulerMaruyama(Predictor):
     """x + drift dt + g sqrt(-dt) z with dt = -1 / N for the reverse-time SDE (Song et al. 2020, eq. 6)."""
 
     name = "euler_maruyama"
+
+    def check(self, sde: SDE) -> None:
+        """Euler-Maruyama steps exist for every N."""
 
     def update(self, model: ScoreModel, x: Tensor, t: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
         drift, diffusion = model.sde.reverse(model.score).sde(x, t)

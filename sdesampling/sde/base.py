@@ -81,6 +81,9 @@ class SDE(ABC):
         """Index of the discrete scale of time t, int64 (batch,): t (N - 1), truncated."""
         return (t * (self.N - 1) / self.T).long()
 
+    def check_discretisation(self) -> None:  # noqa: B027 (most families have steps for every N)
+        """Raise ValueError if discretize() has no meaning for this number of steps."""
+
     def discretize(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """f, shaped as x, and G, (batch,), of x[i+1] = x[i] + f + G z. Here by Euler-Maruyama."""
         drift, diffusion = self.sde(x, t)

@@ -10,17 +10,19 @@ from sdesampling.sde.linear_beta import LinearBeta
 class VP(LinearBeta):
     """dx = -beta(t) x / 2 dt + sqrt(beta(t)) dw (Song et al. 2020, eq. 11).
 
-    Raises ValueError for N <= beta_max, where a discrete beta reaches 1 and the steps turn into NaN.
+    Its discrete steps need N > beta_max: else a beta reaches 1 and they turn into NaN.
     """
 
     family = "vp"
 
     def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0, N: int = 1000) -> None:
         super().__init__(beta_min, beta_max, N)
-        self.check_alphas()
         self.alphas_cumprod = torch.cumprod(self.alphas, dim=0)  # (N,)
         self.sqrt_alphas_cumprod = torch.sqrt(self.alphas_cumprod)
         self.sqrt_1m_alphas_cumprod = torch.sqrt(1 - self.alphas_cumprod)
+
+    def check_discretisation(self) -> None:
+        self.check_alphas()
 
     def std(self, t: Tensor) -> Tensor:
         return torch.sqrt(1 - torch.exp(2 * self.log_mean_coefficient(t)))
@@ -30,6 +32,7 @@ class VP(LinearBeta):
 
     def discretize(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The steps of DDPM: x[i+1] = sqrt(1 - beta_i) x[i] + sqrt(beta_i) z."""
+        self.check_discretisation()
         index = self.timestep(t)
         alpha, beta = self.alphas.to(t.device)[index], self.discrete_betas.to(t.device)[index]
         return per_sample(torch.sqrt(alpha), x) * x - x, torch.sqrt(beta)

@@ -3,10 +3,16 @@
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from sdesampling.networks import build_network
+from sdesampling.score import ScoreModel
+from sdesampling.sde import VE, VP, SubVP
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -39,3 +45,24 @@ def _case(file: str, name: str) -> dict[str, Tensor]:
         key.removeprefix(prefix): array for key, array in _arrays(file).items() if key.startswith(prefix)
     }
     return {key: torch.from_numpy(array.copy()) for key, array in found.items() if "/" not in key}
+
+
+@cache
+def golden_network(name: str) -> nn.Module:
+    """A small network that the golden numbers were computed with: its EMA weights."""
+    with safe_open(GOLDEN / f"samplers_{name}.safetensors", "pt") as file:
+        network = build_network("ncsnpp", **json.loads(file.metadata()["network"]))
+        network.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (not a dict)
+    return network.eval()
+
+
+def golden_model(case: dict[str, Any]) -> ScoreModel:
+    """The score model of a case of the manifest."""
+    sde = {"vesde": VE, "vpsde": VP, "subvpsde": SubVP}[case["sde"]](N=case["N"])
+    return ScoreModel(golden_network(case["model"]), sde, (3, 8, 8), continuous=case["continuous"])
+
+
+def relative_difference(actual: Tensor, expected: Tensor) -> float:
+    """Largest difference relative to the largest expected value."""
+    assert actual.shape == expected.shape
+    return float((actual - expected).abs().max() / expected.abs().max())
