@@ -115,4 +115,6 @@ class PublishedValue(Section):
     value: float
     std: Annotated[float, Field(ge=0)] | None = None
     metric: Metric = "fid"
+    samples: PositiveInt = 50_000  # generated images behind it; other numbers are not compared with it
+    reference: str | None = None  # data set that it was measured against, where that must be ours too
     source: str

@@ -179,6 +179,8 @@ class PublishedSection(Section):
 
     source: str
     metric: Metric = "fid"
+    samples: PositiveInt = 50_000
+    reference: str | None = None
     values: dict[str, dict[str, Annotated[tuple[float, float | None], BeforeValidator(_value_and_std)]]]
 
 

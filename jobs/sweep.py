@@ -137,7 +137,16 @@ def _published_for(spec: Spec, cell: Cell) -> tuple[PublishedValue, ...]:
         value = section.values.get(cell.row, {}).get(cell.column)
         if value is not None:
             mean, std = value
-            found.append(PublishedValue(value=mean, std=std, metric=section.metric, source=section.source))
+            found.append(
+                PublishedValue(
+                    value=mean,
+                    std=std,
+                    metric=section.metric,
+                    samples=section.samples,
+                    reference=section.reference,
+                    source=section.source,
+                )
+            )
     return tuple(found)
 
 
