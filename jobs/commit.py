@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import socket
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from jobs.digests import add_digests
 from jobs.paths import RangeFolder, marker_range, quarantine_record, quarantined
 from jobs.store import Store
 
@@ -27,7 +29,11 @@ class OverlapError(Exception):
 
 
 class DamageError(Exception):
-    """Storage says that something is done, but it is not whole."""
+    """Storage says that something is done, but it is not whole. `names` are the files to be quarantined."""
+
+    def __init__(self, message: str, names: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
 
 
 class _Record(BaseModel):
@@ -149,18 +155,37 @@ def load_marker(store: Store, folder: RangeFolder, samples: range) -> Marker:
     try:
         marker = Marker.model_validate_json(store.get(name))
     except ValidationError as error:
-        raise DamageError(f"{name} is no marker: {error.errors()[0]['msg']}") from error
+        raise DamageError(f"{name} is no marker: {error.errors()[0]['msg']}", [name]) from error
     if marker.samples != samples:
-        raise DamageError(f"{name} speaks of [{marker.first}, {marker.last})")
+        raise DamageError(f"{name} speaks of [{marker.first}, {marker.last})", [name])
     return marker
 
 
-def check_size(marker: Marker, size: int | None) -> None:
+def check_size(folder: RangeFolder, marker: Marker, size: int | None) -> None:
     """Raise DamageError unless the marker's file has its size (None: it is missing)."""
-    if size is None:
-        raise DamageError(f"{marker.file} is missing")
     if size != marker.size:
-        raise DamageError(f"{marker.file} has {size} bytes, its marker says {marker.size}")
+        found = "is missing" if size is None else f"has {size} bytes, its marker says {marker.size}"
+        raise DamageError(f"{marker.file} {found}", committed_names(folder, marker))
+
+
+def check_rows(
+    folder: RangeFolder, marker: Marker, index: Mapping[int, np.ndarray], digests: Iterable[str]
+) -> None:
+    """Raise DamageError unless a file has its marker's digest and steps, each with the samples in order.
+
+    index: step -> (rows,) sample indices, steps in the order of the file; digests: of its parts.
+    """
+    expected = np.arange(marker.first, marker.last)
+    wrong = [step for step, found in index.items() if not np.array_equal(found, expected)]
+    if tuple(index) != marker.steps:
+        problem = f"has the steps {tuple(index)}, its marker says {marker.steps}"
+    elif wrong:
+        problem = f"does not hold just the samples [{marker.first}, {marker.last}) at step {wrong[0]}"
+    elif add_digests(digests) != marker.digest:
+        problem = "does not have the digest that its marker says"
+    else:
+        return
+    raise DamageError(f"{marker.file} {problem}", committed_names(folder, marker))
 
 
 def load_committed(store: Store, folder: RangeFolder, samples: range) -> Marker | None:
@@ -169,13 +194,18 @@ def load_committed(store: Store, folder: RangeFolder, samples: range) -> Marker 
         marker = load_marker(store, folder, samples)
     except FileNotFoundError:
         return None
-    check_size(marker, store.size(data_name(folder, marker)))
+    check_size(folder, marker, store.size(data_name(folder, marker)))
     return marker
 
 
 def data_name(folder: RangeFolder, marker: Marker) -> str:
     """Full name of the file that a marker names."""
     return folder.beside(folder.marker(marker.samples), marker.file)
+
+
+def committed_names(folder: RangeFolder, marker: Marker) -> tuple[str, str]:
+    """Full names of a marker and its file."""
+    return folder.marker(marker.samples), data_name(folder, marker)
 
 
 def quarantine(store: Store, root: str, names: Sequence[str], reason: str) -> str:

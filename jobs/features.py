@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.commit import DamageError, Marker, data_name
+from jobs.commit import DamageError, Marker, check_rows, committed_names, data_name
 from jobs.digests import add_digests, rows_digest
 from jobs.paths import RangeFolder
 from jobs.store import Store
@@ -102,6 +102,23 @@ def read_features(file: BinaryIO, step: int | None = None) -> Iterator[FeatureRo
         )
 
 
+def committed_features(store: Store, folder: RangeFolder, marker: Marker) -> list[FeatureRows]:
+    """All features of a committed range, one block a step, compared with the marker.
+
+    Raises DamageError when the file cannot be read, or when rows, indices or values are not the marker's.
+    """
+    names = committed_names(folder, marker)
+    try:
+        with store.open(names[1]) as file:
+            parts = list(read_features(file))
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise DamageError(f"{marker.file} cannot be read: {error}", names) from error
+    steps = dict.fromkeys(part.step for part in parts)
+    blocks = [join_rows([part for part in parts if part.step == step]) for step in steps]
+    check_rows(folder, marker, {block.step: block.index for block in blocks}, (part.digest for part in parts))
+    return blocks
+
+
 def features_in_order(
     store: Store, folder: RangeFolder, markers: Sequence[Marker], step: int, samples: int, block: int
 ) -> Iterator[FeatureRows]:
@@ -147,7 +164,7 @@ def _files_in_order(
                     expected = last
                     if expected >= samples:
                         return
-        except (OSError, pa.ArrowInvalid, ValueError) as error:
+        except (OSError, pa.ArrowException, ValueError) as error:
             raise DamageError(f"{name} cannot be read: {error}") from error
         if expected != marker.last:
             raise DamageError(f"{name}: step {step} ends at {expected}, its marker says {marker.last}")

@@ -2,7 +2,7 @@
 
 The file has the columns index int64, step int32, image struct<bytes, path> (PNG, as Hugging Face `datasets`
 reads it), group int32, and chain int32 where several images come from one Markov chain; its rows are ordered
-by step, then by index. This module knows nothing of the store and of commits.
+by step, then by index. This module knows no sampler.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from jobs.digests import add_digests, rows_digest
+from jobs.commit import DamageError, Marker, check_rows, committed_names
+from jobs.digests import rows_digest
+from jobs.paths import RangeFolder
 from jobs.sections import Quantisation
+from jobs.store import Store
 
 ROW_GROUP = 1024  # rows
 LIMIT = 10.0  # images are nominally in [0, 1]; beyond this a sampler has diverged
@@ -124,9 +127,33 @@ def read_images(file: BinaryIO, step: int | None = None) -> Iterator[ImageRows]:
         )
 
 
-def images_digest(blocks: Sequence[ImageRows]) -> str:
-    """Digest of all pixels of several blocks."""
-    return add_digests(block.digest for block in blocks)
+def committed_images(store: Store, folder: RangeFolder, marker: Marker) -> list[ImageRows]:
+    """All images of a committed range, one block a step, compared with the marker.
+
+    Raises DamageError when the file cannot be read, or when rows, indices or pixels are not the marker's.
+    """
+    names = committed_names(folder, marker)
+    try:
+        with store.open(names[1]) as file:
+            parts = list(read_images(file))
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise DamageError(f"{marker.file} cannot be read: {error}", names) from error
+    steps = dict.fromkeys(part.step for part in parts)
+    blocks = [_join([part for part in parts if part.step == step]) for step in steps]
+    check_rows(folder, marker, {block.step: block.index for block in blocks}, (part.digest for part in parts))
+    return blocks
+
+
+def _join(parts: Sequence[ImageRows]) -> ImageRows:
+    """Blocks of one step as one."""
+    chains = [part.chain for part in parts if part.chain is not None]
+    return ImageRows(
+        parts[0].step,
+        np.concatenate([part.index for part in parts]),
+        np.concatenate([part.group for part in parts]),
+        np.concatenate([part.images for part in parts]),
+        np.concatenate(chains) if chains else None,
+    )
 
 
 def encode_png(image: np.ndarray) -> bytes:

@@ -192,7 +192,7 @@ def _refusal(paths: SweepPaths, state: LeaseState | None) -> str:
     since = datetime.fromtimestamp(holder.acquired, UTC).isoformat(timespec="seconds")
     return (
         f"the sweep {paths.sweep!r} is being run by process {holder.pid} on {holder.host} since {since}, "
-        f"last heard of {state.age:.0f} s ago; stop it, or wait {MISSED * holder.interval:.0f} s if it is dead"
+        f"last heard of {state.age:.0f} s ago; stop it, or wait {MISSED * holder.interval:.0f} s if it died"
     )
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jobs.commit import DamageError, Marker, check_size, data_name, load_marker, quarantine
+from jobs.commit import DamageError, Marker, check_size, committed_names, load_marker, quarantine
 from jobs.paths import ConfigurationPaths, RangeFolder, attempt_range, marker_range
 from jobs.store import Store
 
@@ -71,7 +71,11 @@ def scan(store: Store, paths: ConfigurationPaths, extractors: Sequence[str]) -> 
         features[key] = [m for m in found if m.inputs.get("images") == digests.get(m.samples)]
         damaged += broken
         damaged += [
-            Damage(m.samples, _names(paths.features(key), m), "made from images that are not there any more")
+            Damage(
+                m.samples,
+                committed_names(paths.features(key), m),
+                "made from images that are not there any more",
+            )
             for m in found
             if m.inputs.get("images") != digests.get(m.samples)
         ]
@@ -146,21 +150,15 @@ class Listing:
         good: list[Marker] = []
         damaged: list[Damage] = []
         for samples in sorted(self.markers(folder), key=lambda samples: (samples.start, -samples.stop)):
-            names: tuple[str, ...] = (folder.marker(samples),)
             try:
                 marker = load_marker(self._store, folder, samples)
-                names = _names(folder, marker)
-                check_size(marker, sizes.get(names[1]))
+                names = committed_names(folder, marker)
+                check_size(folder, marker, sizes.get(names[1]))
                 if good and samples.start < good[-1].last:
-                    raise DamageError(f"overlaps {folder.marker(good[-1].samples)}")
+                    raise DamageError(f"overlaps {folder.marker(good[-1].samples)}", names)
                 good.append(marker)
             except DamageError as error:
-                damaged.append(Damage(samples, names, str(error)))
+                damaged.append(Damage(samples, error.names, str(error)))
             except FileNotFoundError:  # moved away since it was listed
                 continue
         return good, damaged
-
-
-def _names(folder: RangeFolder, marker: Marker) -> tuple[str, str]:
-    """Of a marker and its file."""
-    return folder.marker(marker.samples), data_name(folder, marker)

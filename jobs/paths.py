@@ -169,8 +169,13 @@ class SweepPaths:
 class StorePaths:
     """Names that sweeps share."""
 
-    def model(self, sha256: str) -> str:
-        return f"models/{sha256}.safetensors"
+    def weights(self, sha256: str) -> str:
+        """Weights of a model or an extractor, in whatever format they came."""
+        return f"models/{sha256}"
+
+    def reference_index(self, name: str, source: str) -> str:
+        """Which content a data set had when its features were built; `source` is a hash of its path."""
+        return f"references/index/{name}-{source[:12]}.json"
 
     def reference(self, name: str, content_hash: str) -> str:
         """Folder of a data set; the content hash keeps versions of the data apart."""

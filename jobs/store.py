@@ -62,6 +62,10 @@ class Store(ABC):
         """A file to read from, seekable."""
 
     @abstractmethod
+    def local(self, name: str) -> AbstractContextManager[Path]:
+        """A local path to read a file from while the block lasts."""
+
+    @abstractmethod
     def list(self, folder: str) -> Iterator[Entry]:
         """All files below a folder, in no order; none if it does not exist. Linear in their number."""
 
@@ -135,6 +139,13 @@ class LocalStore(Store):
 
     def open(self, name: str) -> BinaryIO:
         return self._path(name).open("rb")
+
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        path = self._path(name)
+        if not path.exists():
+            raise FileNotFoundError(f"{name} is not in the store {self.url}")
+        yield path
 
     def list(self, folder: str) -> Iterator[Entry]:
         pending = [(self._path(folder), folder)]

@@ -1,0 +1,143 @@
+"""One shard through the sampler, group by group: steps, stages, snapshots, draining.
+
+A module of its own because bits are made here: a group always is the same batch with the same noise, whatever
+shard it is in and however often it was interrupted. It must not know how images are stored.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from jobs.assignment import Context, Drained
+from jobs.configuration import Configuration
+from jobs.images import BadImagesError, quantise
+from jobs.plan import groups
+from jobs.snapshots import Progress, Snapshots
+from sdesampling.noise import NoiseStream
+from sdesampling.samplers import NonFiniteStateError, Sampler, State
+
+
+class ShardSampling:
+    """The groups of one shard on their way. `evaluations` counts what this attempt spent, times images."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        samples: range,
+        sampler: Sampler,
+        snapshots: Snapshots,
+        context: Context,
+        device: torch.device,
+    ) -> None:
+        self.configuration = configuration
+        self.groups = list(groups(samples, configuration.group_size))
+        self.evaluations = 0
+        self.notes: list[str] = []
+        self._sampler = sampler
+        self._snapshots = snapshots
+        self._context = context
+        self._device = device
+        self._images = 0  # finished
+        self._unsaved: list[Progress] = []  # finished groups that no snapshot holds
+        self._saved_at = time.monotonic()
+
+    def run(self) -> list[Progress]:
+        """All groups, finished, in order.
+
+        Raises Drained when the context asks for it, after everything is snapshotted, and BadImagesError when
+        the sampler diverges.
+        """
+        found, self.notes = self._snapshots.load(self.groups)
+        done = []
+        for group in self.groups:
+            progress = found.get(group)
+            if progress is None:
+                progress = self._begin(group)
+            else:
+                self._resume(progress)
+            if not progress.finished:
+                self._advance(progress)
+                self._unsaved.append(progress)
+            self._images += len(group)
+            self._context.progress(self._images, self.evaluations)
+            done.append(progress)
+        return done
+
+    def _begin(self, group: range) -> Progress:
+        self._pause([])
+        with torch.no_grad():
+            return Progress(group, self._sampler.init(self._noise(group)))
+
+    def _resume(self, progress: Progress) -> None:
+        state = progress.state
+        tensors = {name: tensor.to(self._device) for name, tensor in state.tensors.items()}
+        progress.state = State(state.step, tensors, state.evaluations)
+        where = "its end" if progress.finished else f"step {state.step}"
+        self.notes.append(
+            f"group [{progress.group.start}, {progress.group.stop}) resumed from a snapshot at {where}"
+        )
+
+    def _advance(self, progress: Progress) -> None:
+        """Make the steps that are left of a group."""
+        noise = self._noise(progress.group)
+        began = time.perf_counter()
+        while True:
+            self._keep_stage(progress)
+            if progress.state.step == self._sampler.steps:
+                break
+            now = time.perf_counter()
+            progress.seconds += now - began
+            self._pause([progress])
+            began = time.perf_counter()
+            before = progress.state.evaluations
+            with torch.no_grad():
+                progress.state = self._sampler.step(progress.state, noise)
+            self.evaluations += (progress.state.evaluations - before) * len(progress.group)
+            try:
+                self._sampler.check_finite(progress.state)
+            except NonFiniteStateError as error:
+                raise BadImagesError(f"{self._where(progress)}: {error}") from error
+            self._context.progress(self._images, self.evaluations)
+        progress.diagnostics = self._sampler.diagnostics(progress.state)
+        progress.state = State(progress.state.step, {}, progress.state.evaluations)
+        progress.finished = True
+        progress.seconds += time.perf_counter() - began
+
+    def _keep_stage(self, progress: Progress) -> None:
+        """Quantise the images of this step if the configuration keeps them."""
+        step = progress.state.step
+        if step not in self.configuration.stages or step in progress.pixels:
+            return
+        with torch.no_grad():
+            images = self._sampler.finish(progress.state)
+        pixels, clipped = quantise(
+            images,
+            self.configuration.quantisation,
+            self._where(progress),
+            final=step == self._sampler.steps,
+        )
+        progress.pixels[step] = pixels.cpu()
+        progress.clipped[step] = clipped
+
+    def _pause(self, running: list[Progress]) -> None:
+        """Between two steps: snapshot when it is time, snapshot and give up when asked to."""
+        stopping = self._context.should_stop()
+        if stopping or time.monotonic() - self._saved_at >= self.configuration.snapshot_every:
+            for progress in [*self._unsaved, *running]:
+                self._snapshots.save(progress)
+            self._unsaved.clear()
+            self._saved_at = time.monotonic()
+        if stopping:
+            raise Drained(f"stopped at sample {self.groups[0].start + self._images} as asked")
+
+    def _noise(self, group: range) -> NoiseStream:
+        return NoiseStream(self.configuration.seed, self.configuration.replicate, group, self._device)
+
+    def _where(self, progress: Progress) -> str:
+        group = progress.group
+        return (
+            f"{self.configuration.name} ({self.configuration.fingerprint[:12]}), "
+            f"samples [{group.start}, {group.stop}), step {progress.state.step}"
+        )

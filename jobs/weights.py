@@ -1,0 +1,48 @@
+"""Weights travel through the store, under the sha256 of their bytes: workers need no other files.
+
+This module must not know what is in a weight file.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from jobs.build import WrongWeightsError
+from jobs.fingerprint import file_sha256
+from jobs.paths import StorePaths
+from jobs.store import Store
+
+
+def send_weights(store: Store, files: Mapping[str, str]) -> int:
+    """Put weight files into the store unless they are there; returns how many were sent.
+
+    files: sha256 -> path on this machine, as a Sweep has them.
+    Raises FileNotFoundError, or WrongWeightsError when a file has changed since it was hashed.
+    """
+    sent = 0
+    for sha256, path in files.items():
+        name = StorePaths().weights(sha256)
+        if store.size(name) == Path(path).stat().st_size:
+            continue
+        with store.writing(name) as target:
+            shutil.copyfile(path, target)
+            found = file_sha256(target)
+            if found != sha256:
+                raise WrongWeightsError(
+                    f"{path} has changed: it was planned with sha256 {sha256}, now {found}"
+                )
+        sent += 1
+    return sent
+
+
+@contextmanager
+def weights_of(store: Store) -> Iterator[Callable[[str], Path]]:
+    """While the block lasts: a function from sha256 to a local path of the weights that the store has.
+
+    The function raises FileNotFoundError for weights that were never sent. Whoever reads checks the sha256.
+    """
+    with ExitStack() as stack:
+        yield lambda sha256: stack.enter_context(store.local(StorePaths().weights(sha256)))

@@ -1,0 +1,107 @@
+"""What a worker keeps between assignments, and where it computes: loaded models, extractors, the device.
+
+A module of its own because results depend on it only through the execution identity that it states.
+It must not know assignments, nor how a worker is started.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from fid.extractors import Extractor as FeatureExtractor
+from jobs import build
+from jobs.commit import Execution
+from jobs.configuration import Configuration, Extractor
+from jobs.extraction import BATCH
+from jobs.fingerprint import canonical_json
+from jobs.paths import SweepPaths
+from jobs.store import Store
+from jobs.weights import weights_of
+from sdesampling import noise, samplers
+from sdesampling.samplers import Sampler
+
+AUTO_MICRO_BATCH = 256  # samples; what `micro_batch: auto` means
+
+
+class WorkerState:
+    """Keeps the last configuration and its sampler, the model that it samples from, and every extractor.
+
+    The number of torch threads is set by whoever starts the worker, and stated here.
+    """
+
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        if self.device.type == "cuda":  # the same bits every time, and float32 means float32
+            torch.backends.cudnn.deterministic = True
+            torch.backends.cudnn.benchmark = False
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
+        self._configuration: Configuration | None = None
+        self._sampler: tuple[str, Sampler] | None = None
+        self._source: tuple[str, build.Source] | None = None
+        self._extractors: dict[str, FeatureExtractor] = {}
+
+    def configuration(self, store: Store, sweep: str, fingerprint: str) -> Configuration:
+        """Read a configuration from its spec.json.
+
+        Raises FileNotFoundError when it is not there, and ValueError when it has another fingerprint.
+        """
+        if self._configuration is None or self._configuration.fingerprint != fingerprint:
+            name = SweepPaths(sweep).configuration(fingerprint).spec
+            found = Configuration.from_json(store.get(name))
+            if found.fingerprint != fingerprint:
+                raise ValueError(f"{name} has the fingerprint {found.fingerprint}: it was altered; run again")
+            self._configuration = found
+        return self._configuration
+
+    def sampler(self, store: Store, configuration: Configuration) -> Sampler:
+        """The configuration's sampler; model and sampler are loaded unless they are the last ones."""
+        if self._sampler is None or self._sampler[0] != configuration.fingerprint:
+            source = self._load_source(store, configuration)
+            self._sampler = (configuration.fingerprint, build.sampler_of(configuration, source))
+        return self._sampler[1]
+
+    def extractor(self, store: Store, extractor: Extractor) -> FeatureExtractor:
+        """The feature network, loaded once."""
+        key = canonical_json(extractor.model_dump())
+        if key not in self._extractors:
+            with weights_of(store) as weights:
+                self._extractors[key] = build.build_extractor(extractor, weights, self.device)
+        return self._extractors[key]
+
+    def execution(self, configuration: Configuration) -> Execution:
+        """What the bits of this configuration's images depend on beside itself."""
+        return self._execution(_micro_batch(configuration), configuration.precision)
+
+    def extraction(self) -> Execution:
+        """What the bits of features depend on beside images and extractor."""
+        return self._execution(BATCH, "float32")
+
+    def _load_source(self, store: Store, configuration: Configuration) -> build.Source:
+        micro_batch = _micro_batch(configuration)
+        key = canonical_json({"model": configuration.model.identity, "micro_batch": micro_batch})
+        if self._source is None or self._source[0] != key:
+            self._source = self._sampler = None  # free the memory before it is needed again
+            with weights_of(store) as weights:
+                source = build.build_model(configuration.model, weights, self.device, micro_batch)
+            self._source = (key, source)
+        return self._source[1]
+
+    def _execution(self, micro_batch: int, precision: str) -> Execution:
+        if self.device.type == "cuda":
+            device = torch.cuda.get_device_name(self.device)
+        else:
+            device = f"{self.device.type} {torch.backends.cpu.get_cpu_capability()}"
+        return Execution(
+            device=device,
+            torch=torch.__version__,
+            threads=torch.get_num_threads(),
+            micro_batch=micro_batch,
+            precision=precision,
+            sampler_version=f"{samplers.VERSION} ({noise.VERSION})",
+        )
+
+
+def _micro_batch(configuration: Configuration) -> int:
+    """Samples that pass through a network together, never more than a group."""
+    return min(configuration.resources.micro_batch or AUTO_MICRO_BATCH, configuration.group_size)

@@ -1,0 +1,181 @@
+"""The ledger: what counts as done, what is damaged, what is left."""
+
+import time
+
+import pytest
+from storage import commit_features, commit_images
+
+from jobs.commit import DamageError, data_name
+from jobs.features import features_in_order
+from jobs.ledger import Failure, clear_failures, failures, mend, scan, set_aside
+from jobs.paths import SweepPaths
+from jobs.plan import gaps
+from jobs.store import LocalStore
+
+PATHS = SweepPaths("sweep").configuration("f" * 64)
+KEYS = ["cnn-a", "cnn-b"]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalStore(tmp_path)
+
+
+def fill(store, samples, keys=KEYS):
+    images = commit_images(store, PATHS.images, samples).marker
+    for key in keys:
+        commit_features(store, PATHS.features(key), samples, images.digest)
+    return images
+
+
+def test_an_empty_store_has_nothing_done(store):
+    ledger = scan(store, PATHS, KEYS)
+    assert (ledger.done, ledger.without_features, ledger.damaged, ledger.count) == ([], [], [], 0)
+
+
+def test_done_ranges_are_in_order_and_gaps_are_what_is_left(store):
+    for samples in (range(16, 24), range(8), range(32, 40)):
+        fill(store, samples)
+    ledger = scan(store, PATHS, KEYS)
+    assert ledger.done == [range(8), range(16, 24), range(32, 40)]
+    assert ledger.count == 24
+    assert ledger.without_features == []
+    assert ledger.damaged == []
+    assert list(gaps(40, ledger.done)) == [range(8, 16), range(24, 32)]
+
+
+def test_images_without_all_features_are_told(store):
+    fill(store, range(8))
+    fill(store, range(8, 16), keys=KEYS[:1])
+    fill(store, range(16, 24), keys=[])
+    ledger = scan(store, PATHS, KEYS)
+    assert ledger.done == [range(8), range(8, 16), range(16, 24)]
+    assert ledger.without_features == [range(8, 16), range(16, 24)]
+    assert scan(store, PATHS, KEYS[:1]).without_features == [range(16, 24)]
+    assert scan(store, PATHS, []).without_features == []
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "unreadable marker"])
+def test_damaged_images_are_not_done_and_mending_makes_room(store, damage):
+    fill(store, range(8))
+    marker = fill(store, range(8, 16))
+    file, name = data_name(PATHS.images, marker), PATHS.images.marker(range(8, 16))
+    if damage == "truncated":
+        store.put(file, store.get(file)[:100])
+    elif damage == "missing":
+        store.delete(file)
+    else:
+        store.put(name, b"{}")
+    ledger = scan(store, PATHS, KEYS)
+    assert ledger.done == [range(8)]
+    assert {found.samples for found in ledger.damaged} == {range(8, 16)}
+    lines = mend(store, PATHS.root, ledger.damaged)
+    assert name in lines[0]
+    assert scan(store, PATHS, KEYS).damaged == []
+    assert fill(store, range(8, 16)).digest == marker.digest
+    assert scan(store, PATHS, KEYS).without_features == []
+
+
+def test_a_deleted_marker_takes_the_features_with_it(store):
+    fill(store, range(8))
+    store.delete(PATHS.images.marker(range(8)))
+    ledger = scan(store, PATHS, KEYS)
+    assert ledger.done == []
+    assert [damage.reason for damage in ledger.damaged] == [
+        "made from images that are not there any more"
+    ] * 2
+
+
+def test_features_of_other_pixels_do_not_count(store):
+    commit_images(store, PATHS.images, range(8), seed=1)
+    commit_features(store, PATHS.features(KEYS[0]), range(8), "0" * 64)
+    ledger = scan(store, PATHS, KEYS[:1])
+    assert ledger.features[KEYS[0]] == []
+    assert ledger.without_features == [range(8)]
+
+
+def test_of_overlapping_ranges_some_count_and_the_others_are_damage(store, monkeypatch):
+    monkeypatch.setattr("jobs.commit.refuse_overlap", lambda *_: None)
+    for samples in (range(8), range(4, 12), range(12, 20), range(4), range(14, 15)):
+        commit_images(store, PATHS.images, samples)
+    ledger = scan(store, PATHS, [])
+    assert ledger.done == [range(8), range(12, 20)]
+    assert [damage.samples for damage in ledger.damaged] == [range(4), range(4, 12), range(14, 15)]
+    mend(store, PATHS.root, ledger.damaged)
+    ledger = scan(store, PATHS, [])
+    assert (ledger.done, ledger.damaged) == ([range(8), range(12, 20)], [])
+
+
+def test_failures_are_kept_until_cleared(store):
+    for first in (8, 0):
+        set_aside(store, PATHS, Failure(range(first, first + 8), 3, "Traceback: boom"))
+    assert scan(store, PATHS, []).failed == [range(8), range(8, 16)]
+    assert failures(store, PATHS) == [
+        Failure(range(8), 3, "Traceback: boom"),
+        Failure(range(8, 16), 3, "Traceback: boom"),
+    ]
+    assert clear_failures(store, PATHS) == 2
+    assert failures(store, PATHS) == []
+
+
+def test_scanning_is_linear(store):
+    """Ten times the markers take about ten times as long: far from the hundredfold of anything quadratic."""
+
+    def markers(first, count):
+        template = commit_images(store, PATHS.images, range(first, first + 1)).marker
+        for number in range(first + 1, first + count):
+            samples = range(number, number + 1)
+            marker = template.model_copy(update={"first": number, "last": number + 1})
+            path = store.root / PATHS.images.marker(samples)
+            path.write_text(marker.model_dump_json())
+            (path.parent / marker.file).touch()
+
+    def seconds():
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            scan(store, PATHS, [])
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    markers(0, 300)
+    small = seconds()
+    markers(300, 2700)
+    assert len(scan(store, PATHS, []).done) == 3000
+    assert seconds() < 40 * small
+
+
+def collect(store, key, samples, block=5):
+    markers = scan(store, PATHS, [key]).features[key]
+    return list(features_in_order(store, PATHS.features(key), markers, 10, samples, block))
+
+
+def test_features_come_in_order_in_blocks_that_do_not_depend_on_shards(store):
+    for samples in (range(16, 24), range(8), range(8, 16)):
+        fill(store, samples)
+    other = SweepPaths("other").configuration("f" * 64)
+    whole = commit_features(store, other.features("cnn-a"), range(24), "0" * 64).marker
+    found = collect(store, "cnn-a", 23)
+    expected = list(features_in_order(store, other.features("cnn-a"), [whole], 10, 23, 5))
+    assert [len(rows.index) for rows in found] == [5, 5, 5, 5, 3]
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.digest == theirs.digest
+        assert mine.logits is not None
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"), [(range(8), "begins at sample 8"), (range(16, 24), "ends at 16")]
+)
+def test_missing_features_are_refused(store, missing, message):
+    for samples in (range(8), range(8, 16), range(16, 24)):
+        if samples != missing:
+            fill(store, samples)
+    with pytest.raises(DamageError, match=message):
+        collect(store, "cnn-a", 24)
+
+
+def test_features_of_a_step_that_is_not_there_are_refused(store):
+    fill(store, range(8))
+    markers = scan(store, PATHS, ["cnn-a"]).features["cnn-a"]
+    with pytest.raises(DamageError, match="step 7"):
+        list(features_in_order(store, PATHS.features("cnn-a"), markers, 7, 8, 5))
