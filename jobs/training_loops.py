@@ -18,10 +18,11 @@ from torch import nn
 from fid.extractors.digits_cnn import DigitsCNN
 from fid.training import ClassifierSettings, ClassifierTraining, accuracy
 from jobs.datasets import Dataset, DatasetError, read_dataset
+from jobs.problems import Problem, SpecError
 from jobs.sections import DataSet
 from jobs.training_spec import ClassifierTrainingSpec, GANSpec, ScoreMatchingSpec, TrainingSpec
 from sdesampling.latent import LatentModel
-from sdesampling.models import ModelError, save_model
+from sdesampling.models import ModelConfig, save_model
 from sdesampling.score import ScoreModel
 from sdesampling.training import GANSettings, GANTraining, ScoreMatching, ScoreMatchingSettings
 from sdesampling.training.randomness import INITIALISATION, keyed_randomness
@@ -51,8 +52,8 @@ class Prepared:
 def prepare(spec: TrainingSpec, data: Dataset) -> Prepared:
     """The loop of a spec, its networks drawn from the spec's seed.
 
-    Raises DatasetError when a second data set cannot be read or the data lack labels, and ModelError
-    when the model is not made for the data or the kind of training.
+    Raises DatasetError when a second data set cannot be read or the data lack labels, and SpecError when the
+    model makes other images than the data's.
     """
     with keyed_randomness(spec.seed, INITIALISATION):
         match spec:
@@ -94,41 +95,41 @@ def _classifier(spec: ClassifierTrainingSpec, data: Dataset) -> Prepared:
 
 
 def _score_matching(spec: ScoreMatchingSpec, data: Dataset) -> Prepared:
-    config = spec.config()
-    _check_shape(config.shape, data)
+    config = _config(spec, data)
     networks = config.networks()
     model = config.model(networks)
-    if not isinstance(model, ScoreModel):
-        raise ModelError("kind score_matching trains a model of family 'score', not a latent one")
+    assert isinstance(model, ScoreModel)  # the spec has seen to it
     settings = ScoreMatchingSettings(**spec.training.model_dump(), seed=spec.seed)
     loop = ScoreMatching(model, torch.from_numpy(data.images), settings)
 
     def save(path: Path) -> None:
         save_model(path, config, {"network": loop.average.network})
 
-    return Prepared(loop, (model.network,), save, dict)
+    return Prepared(loop, tuple(networks.values()), save, dict)
 
 
 def _gan(spec: GANSpec, data: Dataset) -> Prepared:
-    config = spec.config()
-    _check_shape(config.shape, data)
+    config = _config(spec, data)
     networks = config.networks()
     model = config.model(networks)
-    if not isinstance(model, LatentModel):
-        raise ModelError("kind gan trains a model of family 'latent', not a score network")
+    assert isinstance(model, LatentModel)  # the spec has seen to it
     settings = GANSettings(**spec.training.model_dump(), seed=spec.seed)
     images = torch.from_numpy(data.images)
     loop = GANTraining(model.generator, model.discriminator, model.latent_dim, images, settings)
 
     def save(path: Path) -> None:
-        save_model(path, config, {"generator": loop.average.network, "discriminator": loop.discriminator})
+        save_model(path, config, {**networks, "generator": loop.average.network})
 
-    return Prepared(loop, (model.generator, model.discriminator), save, dict)
+    return Prepared(loop, tuple(networks.values()), save, dict)
 
 
-def _check_shape(shape: tuple[int, int, int], data: Dataset) -> None:
-    if data.images.shape[1:] != shape:
-        raise ModelError(f"model.shape = {shape}, but the images of {data.name} are {data.images.shape[1:]}")
+def _config(spec: ScoreMatchingSpec | GANSpec, data: Dataset) -> ModelConfig:
+    """The model to be trained. Raises SpecError when it makes other images than the data's."""
+    config = ModelConfig.from_dict(spec.model)
+    if data.images.shape[1:] != config.shape:
+        message = f"{config.shape}, but the images of {data.name} are {data.images.shape[1:]}"
+        raise SpecError(spec.name, [Problem("model.shape", message)])
+    return config
 
 
 def _labelled(data: Dataset) -> tuple[torch.Tensor, torch.Tensor]:

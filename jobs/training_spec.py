@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
@@ -17,7 +18,7 @@ from jobs.modelfiles import UnresolvedError
 from jobs.problems import Problem, SpecError, describe, not_one_of, path_text
 from jobs.sections import Count, DataSet, PlainName, Positive, PositiveInt, Section
 from jobs.specfile import parse
-from sdesampling.models import ModelConfig, ModelError, expected_tensors
+from sdesampling.models import LatentConfig, ModelConfig, ModelError, ScoreConfig
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -91,36 +92,43 @@ class ClassifierTrainingSpec(_Common):
     training: ClassifierLoop
 
 
-class _ModelTraining(_Common):
-    model: dict[str, Any]  # a ModelConfig of sdesampling/models.py
-
-    @field_validator("model")
-    @classmethod
-    def _buildable(cls, value: dict[str, Any]) -> dict[str, Any]:
-        try:
-            config = ModelConfig.from_dict(value)
-            expected_tensors(config)
-        except ModelError as error:
-            raise PydanticCustomError("spec", "{message}", {"message": str(error)}) from None
-        return value
-
-    def config(self) -> ModelConfig:
-        """The model that is trained."""
-        return ModelConfig.from_dict(self.model)
+def _buildable(description: dict[str, Any], family: type[ModelConfig]) -> dict[str, Any]:
+    """The description, if it is that of a model of this family; the networks are built without memory."""
+    try:
+        config = ModelConfig.from_dict(description)
+        if not isinstance(config, family):
+            raise ModelError(f"is of family {config.family!r}; this kind of training takes {family.family!r}")
+        with torch.device("meta"):
+            config.model(config.networks())
+    except ModelError as error:
+        raise PydanticCustomError("spec", "{message}", {"message": str(error)}) from None
+    return description
 
 
-class ScoreMatchingSpec(_ModelTraining):
+class ScoreMatchingSpec(_Common):
     """A score network on a continuous SDE."""
 
     kind: Literal["score_matching"]
+    model: dict[str, Any]  # a ScoreConfig of sdesampling/models.py
     training: ScoreMatchingLoop
 
+    @field_validator("model")
+    @classmethod
+    def _score_model(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return _buildable(value, ScoreConfig)
 
-class GANSpec(_ModelTraining):
+
+class GANSpec(_Common):
     """A generator and a discriminator."""
 
     kind: Literal["gan"]
+    model: dict[str, Any]  # a LatentConfig of sdesampling/models.py
     training: GANLoop
+
+    @field_validator("model")
+    @classmethod
+    def _latent_model(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return _buildable(value, LatentConfig)
 
 
 TrainingSpec = Annotated[ClassifierTrainingSpec | ScoreMatchingSpec | GANSpec, Field(discriminator="kind")]
