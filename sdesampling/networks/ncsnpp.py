@@ -280,21 +280,17 @@ class NCSNpp(nn.Module):
                 h = next(layers)(torch.cat([h, skips.pop()], dim=1), embedding)
             if self._attends(level):
                 h = next(layers)(h)
-            if self.progressive != "none":
-                pyramid = self._build_pyramid(pyramid, h, layers)
             if self.progressive == "residual" and pyramid is not None:
-                h = pyramid
+                h = pyramid = (next(layers)(pyramid) + h) * self.gain
+            elif self.progressive == "output_skip" and pyramid is not None:
+                pyramid = next(layers)(pyramid) + self._project(h, layers)
+            elif self.progressive != "none":
+                pyramid = self._project(h, layers)
             if level > 0:
                 h = self._resample(h, embedding, layers)
-        return self._project(h, layers) if pyramid is None or self.progressive == "residual" else pyramid
-
-    def _build_pyramid(self, pyramid: Tensor | None, h: Tensor, layers: Iterator[nn.Module]) -> Tensor:
-        if pyramid is None:
-            return self._project(h, layers)
-        pyramid = next(layers)(pyramid)
-        if self.progressive == "output_skip":
-            return pyramid + self._project(h, layers)
-        return (pyramid + h) * self.gain
+        if self.progressive == "output_skip" and pyramid is not None:
+            return pyramid
+        return self._project(h, layers)
 
     def _project(self, h: Tensor, layers: Iterator[nn.Module]) -> Tensor:
         """Group norm, nonlinearity, convolution."""
