@@ -1,0 +1,90 @@
+"""What is said beside a score: who made the samples, at what cost, with what signs of trouble.
+
+All of it is read from the markers of committed files and the configuration; nothing here computes a score.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from jobs.commit import Marker
+from jobs.configuration import Configuration, Extractor
+from jobs.results import Diagnostic, Evaluations, ExecutionShare
+
+
+def execution_shares(markers: Sequence[Marker], samples: int) -> tuple[ExecutionShare, ...]:
+    """How many samples each execution identity made, the largest share first."""
+    counts: dict[str, ExecutionShare] = {}
+    for marker in markers:
+        text = marker.execution.model_dump_json()
+        known = counts[text].samples if text in counts else 0
+        share = known + min(marker.last, samples) - marker.first
+        counts[text] = ExecutionShare(execution=marker.execution, samples=share)
+    return tuple(sorted(counts.values(), key=lambda share: -share.samples))
+
+
+def evaluations(configuration: Configuration, images: Sequence[Marker]) -> Evaluations:
+    """Planned by the sampler's settings, and really made, by the markers, for each image."""
+    from sdesampling.samplers import planned_evaluations  # imports torch, which reading results needs not
+
+    planned = planned_evaluations(**configuration.sampler.model_dump())
+    made = sum(marker.evaluations for marker in images) / sum(len(marker.samples) for marker in images)
+    return Evaluations(planned=planned, made=made)
+
+
+def diagnostics(images: Sequence[Marker]) -> dict[str, Diagnostic]:
+    """Mean, least and greatest over all groups."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for marker in images:
+        for group in marker.groups:
+            for name, value in group.diagnostics.items():
+                values[name].append(value)
+    return {
+        name: Diagnostic(mean=float(np.mean(found)), least=min(found), most=max(found))
+        for name, found in sorted(values.items())
+    }
+
+
+def clipped(images: Sequence[Marker]) -> dict[int, float]:
+    """Step -> fraction of values outside [0, 1], over all groups."""
+    shares: dict[int, list[tuple[float, int]]] = defaultdict(list)
+    for marker in images:
+        for group in marker.groups:
+            for step, fraction in group.clipped.items():
+                shares[step].append((fraction, group.last - group.first))
+    return {
+        step: sum(fraction * size for fraction, size in found) / sum(size for _, size in found)
+        for step, found in sorted(shares.items())
+    }
+
+
+def seconds(markers: Sequence[Marker]) -> dict[str, float]:
+    """By phase, over all workers."""
+    total: dict[str, float] = defaultdict(float)
+    for marker in markers:
+        for phase, seconds in marker.seconds.items():
+            total[phase] += seconds
+    return dict(sorted(total.items()))
+
+
+def warnings(
+    configuration: Configuration,
+    extractor: Extractor,
+    executions: Sequence[ExecutionShare],
+    reference_count: int,
+) -> tuple[str, ...]:
+    """What a reader of the score must know."""
+    found = []
+    if len(executions) > 1:
+        shares = ", ".join(f"{share.samples:,} on {share.execution.device}" for share in executions)
+        found.append(f"made under {len(executions)} execution identities: {shares}")
+    for what, count in (("generated", configuration.samples), ("reference", reference_count)):
+        if count <= extractor.dimension:
+            found.append(
+                f"{count:,} {what} samples for {extractor.dimension:,} dimensions: "
+                f"the covariance is singular and the predicted bias an upper estimate"
+            )
+    return tuple(found)

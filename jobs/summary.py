@@ -1,0 +1,114 @@
+"""From results to cells: mean and standard deviation over replicates, verdicts beside published values.
+
+Apart from the schema because this is where a claim is made: what counts as agreement, and what may not be
+compared at all. It must not read storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jobs.results import (
+    METRIC_NAMES,
+    Cell,
+    Comparison,
+    MetricSummary,
+    Result,
+    StageSummary,
+    Verdict,
+    score_label,
+)
+from jobs.sections import Metric, PublishedValue
+
+#: Two values agree when they lie within so many standard deviations of both together.
+AGREEMENT = 2.0
+
+
+def gather_cell(results: Sequence[Result], expected: int) -> Cell:
+    """The cell of results that differ in the replicate alone; `expected` replicates were asked for.
+
+    Raises:
+        ValueError: the results are of different cells, extractors or references.
+    """
+    places = {(item.configuration.row, item.configuration.column) for item in results}
+    measures = {(str(item.extractor), item.reference.content) for item in results}
+    if len(places) != 1 or len(measures) != 1:
+        raise ValueError(
+            f"one cell, extractor and reference expected, got {places} and {len(measures)} measures"
+        )
+    ordered = sorted(results, key=lambda result: result.configuration.replicate)
+    configuration = ordered[0].configuration
+    return Cell(
+        row=configuration.row,
+        column=configuration.column,
+        control=configuration.sampler.kind in ("noise", "real"),
+        expected=expected,
+        summaries=tuple(_summary(metric, ordered) for metric in configuration.metrics),
+        results=tuple(ordered),
+    )
+
+
+def _summary(metric: Metric, results: Sequence[Result]) -> MetricSummary:
+    first = results[0]
+    stages = []
+    for number, stage in enumerate(first.stages):
+        at_step = [result.stages[number] for result in results]
+        values = [value for scores in at_step if (value := scores.value(metric)) is not None]
+        errors = [error for scores in at_step if (error := scores.standard_error(metric)) is not None]
+        if values:
+            stages.append(
+                StageSummary(
+                    step=stage.step,
+                    values=tuple(values),
+                    mean=float(np.mean(values)),
+                    std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+                    standard_error=float(np.mean(errors)) if errors else None,
+                )
+            )
+    comparisons = [
+        Comparison(published=item, verdict=judge(item, stages[-1], first))
+        for item in first.configuration.published
+        if item.metric == metric and stages
+    ]
+    return MetricSummary(
+        metric=metric,
+        label=score_label(metric, first.extractor),
+        stages=tuple(stages),
+        comparisons=tuple(comparisons),
+    )
+
+
+def judge(published: PublishedValue, own: StageSummary, result: Result) -> Verdict:
+    """Compare a cell's final value with a published one.
+
+    They agree when they differ by at most two standard deviations of both together: ours over replicates, or
+    the bootstrap's where there is one replicate, and the published one where it is stated.
+    """
+    obstacles = _obstacles(published, result)
+    if obstacles:
+        return Verdict(judgement="not comparable", reason="; ".join(obstacles))
+    spread = own.std if own.std is not None else own.standard_error or 0.0
+    error = float(np.hypot(spread, published.std or 0.0))
+    difference = own.mean - published.value
+    agrees = abs(difference) <= AGREEMENT * error
+    return Verdict(
+        judgement="agrees" if agrees else "differs",
+        reason=f"{difference:+.3g}, {AGREEMENT:g} standard deviations of both are {AGREEMENT * error:.2g}",
+    )
+
+
+def _obstacles(published: PublishedValue, result: Result) -> list[str]:
+    """Why the two numbers do not measure the same thing."""
+    found = []
+    label, plain = score_label(published.metric, result.extractor), METRIC_NAMES[published.metric]
+    if label != plain:
+        found.append(f"extractor differs: {label} here, {plain} published")
+    if result.configuration.model.note:
+        found.append(f"model: {result.configuration.model.note}")
+    if result.samples != published.samples:
+        found.append(f"N differs: {result.samples:,} here, {published.samples:,} published")
+    if published.reference is not None and published.reference != result.reference.name:
+        found.append(f"reference differs: {result.reference.name} here, {published.reference} published")
+    return found
