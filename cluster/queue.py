@@ -1,8 +1,8 @@
 """What is still to be assigned, and who takes what next.
 
 A worker first takes shards of the configuration it holds, then of another one with the same model, then of
-the one with the most remaining work for each worker on it. Every operation is constant time or logarithmic in the
-number of configurations, so a million shards are no burden. Knows no pool and no store.
+the one with the most remaining work for each worker on it. Every operation is constant time or logarithmic in
+the number of configurations, so a million shards are no burden. Knows no pool and no store.
 """
 
 from __future__ import annotations

@@ -1,0 +1,182 @@
+"""The worker pool made of Ray actors.
+
+Actors are plain (they end with the driver) and Ray restarts them for ever, on another machine if need be; a task
+is never retried by Ray, because the driver gives it to whoever is ready. Nothing waits without a limit of time.
+It must not know what a shard is.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError, RayTaskError
+
+from cluster.pool import Advanced, Event, Failed, Lost, PoolError, Ready
+from cluster.ray_worker import CONTROL, MAX_TRACEBACK, Place, ShardWorker
+from jobs.assignment import Assignment
+
+POLL = 2.0  # seconds between questions to a busy worker
+ANSWER = 60.0  # seconds that fetching an answer may take that is there already
+LOG_LINES = 5  # of a lost worker's log, in the message
+
+RAY_LINES = (":job_id:", ":actor_name:", ":task_name:")  # Ray's own marks in the logs of workers
+
+#: A worker computes in as many threads as it was given CPUs, whatever the libraries think of the machine.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+_Actor = ray.remote(concurrency_groups={CONTROL: 1})(ShardWorker)
+
+
+class RayPool:
+    """So many actors, each with `cpus` and `gpus` of the cluster that this process is connected to."""
+
+    def __init__(self, store: str, workers: int, cpus: float, gpus: float) -> None:
+        """store: its URL, which must mean the same on every machine."""
+        self._store = store
+        self._cpus = cpus
+        self._gpus = gpus
+        self._actors: dict[int, Any] = {}
+        self._places: dict[int, Place] = {}
+        self._hellos: dict[ray.ObjectRef, int] = {}
+        self._tasks: dict[ray.ObjectRef, int] = {}
+        self._assignments: dict[int, Assignment] = {}
+        self._questions: dict[ray.ObjectRef, int] = {}
+        self._asked = 0.0
+        for number in range(workers):
+            self._start(number)
+
+    def wait(self, timeout: float) -> list[Event]:
+        if time.monotonic() - self._asked >= POLL:
+            self._ask()
+        references = [*self._tasks, *self._hellos, *self._questions]
+        if not references:
+            time.sleep(timeout)
+            return []
+        try:
+            ready, rest = ray.wait(references, num_returns=1, timeout=timeout, fetch_local=False)
+            if ready and rest:
+                ready += ray.wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)[0]
+            return [event for reference in ready if (event := self._receive(reference)) is not None]
+        except (RayError, ConnectionError) as error:
+            raise PoolError(f"the connection to Ray is lost: {_brief(error)}") from error
+
+    def submit(self, worker: int, assignment: Assignment) -> None:
+        self._tasks[self._actors[worker].perform.remote(assignment)] = worker
+        self._assignments[worker] = assignment
+
+    def drain(self) -> None:
+        for worker in self._assignments:
+            self._actors[worker].drain.remote()
+
+    def release(self, worker: int) -> None:
+        del self._places[worker]
+        ray.kill(self._actors.pop(worker), no_restart=True)
+
+    def release_waiting(self) -> None:
+        for worker in self._hellos.values():
+            ray.kill(self._actors.pop(worker), no_restart=True)
+        self._hellos.clear()
+
+    def close(self) -> None:
+        for actor in self._actors.values():
+            ray.kill(actor, no_restart=True)
+        for kept in (self._actors, self._hellos, self._tasks, self._questions, self._assignments):
+            kept.clear()
+
+    # --- actors -----------------------------------------------------------------------------------------
+
+    def _start(self, worker: int) -> None:
+        threads = max(1, math.floor(self._cpus))
+        self._actors[worker] = _Actor.options(
+            num_cpus=self._cpus,
+            num_gpus=self._gpus,
+            max_restarts=-1,
+            max_task_retries=0,
+            runtime_env={"env_vars": dict.fromkeys(THREAD_VARIABLES, str(threads))},
+        ).remote(worker, self._store, threads)
+        self._greet(worker)
+
+    def _greet(self, worker: int) -> None:
+        self._hellos[self._actors[worker].hello.remote()] = worker
+
+    def _ask(self) -> None:
+        """Ask busy workers how far they are, unless they still owe an answer."""
+        self._asked = time.monotonic()
+        for worker in self._assignments.keys() - set(self._questions.values()):
+            self._questions[self._actors[worker].advanced.remote()] = worker
+
+    # --- answers ----------------------------------------------------------------------------------------
+
+    def _receive(self, reference: ray.ObjectRef) -> Event | None:
+        if reference in self._questions:
+            return self._answer(reference)
+        if reference in self._hellos:
+            return self._greeting(reference)
+        return self._end(reference)
+
+    def _answer(self, reference: ray.ObjectRef) -> Event | None:
+        worker = self._questions.pop(reference)
+        try:
+            images, evaluations = ray.get(reference, timeout=ANSWER)
+        except RayError:  # the worker's task tells its end
+            return None
+        return Advanced(worker, images, evaluations)
+
+    def _greeting(self, reference: ray.ObjectRef) -> Event | None:
+        worker = self._hellos.pop(reference)
+        try:
+            place = ray.get(reference, timeout=ANSWER)
+        except ActorUnavailableError:  # not up again yet; Ray lets each question wait a little
+            self._greet(worker)
+            return None
+        except ActorDiedError as error:
+            if error.actor_init_failed:
+                raise PoolError(f"workers cannot start: {_brief(error)}") from error
+            self._start(worker)
+            return Lost(worker, None, _brief(error))
+        self._places[worker] = place
+        return Ready(worker, str(place))
+
+    def _end(self, reference: ray.ObjectRef) -> Event:
+        worker = self._tasks.pop(reference)
+        assignment = self._assignments.pop(worker)
+        try:
+            event: Event = ray.get(reference, timeout=ANSWER)
+        except RayTaskError as error:  # its answer could not be made, or not be read
+            return Failed(worker, assignment, "code", _brief(error), str(error)[-MAX_TRACEBACK:])
+        except RayError as error:
+            place = self._places.pop(worker)
+            if isinstance(error, ActorDiedError):
+                self._start(worker)
+            else:  # Ray is restarting it
+                self._greet(worker)
+            return Lost(worker, assignment, _obituary(place, error))
+        return event
+
+
+def _obituary(place: Place, error: RayError) -> str:
+    """Where a worker ran, how it ended, and the last lines of its log where they can be read from here."""
+    text = f"{place}: {_brief(error)}"
+    try:
+        if place.host != socket.gethostname():
+            raise FileNotFoundError
+        with Path(place.log).open(encoding="utf-8", errors="replace") as file:
+            written = (line.rstrip() for line in file)
+            lines = deque((line for line in written if line and not line.startswith(RAY_LINES)), LOG_LINES)
+    except OSError:
+        return f"{text}; its log: {place.log} on {place.host}"
+    return "\n".join([text, *(f"    {line}" for line in lines)])
+
+
+def _brief(error: Exception) -> str:
+    """One line: Ray's messages and remote tracebacks say last what happened."""
+    if isinstance(error, ActorUnavailableError):
+        return "its process ended or cannot be reached"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

@@ -1,0 +1,120 @@
+"""Connecting to Ray: a cluster that is there, or one embedded in this process that ends with it.
+
+The embedded cluster is small and quiet: no dashboard, no usage reports, little shared memory, its files in a
+short temporary folder (names of Unix sockets are limited to 107 characters) that is removed at the end. Its
+processes listen on every network interface, so it demands a token, kept in a file that only its user can read;
+left to itself, Ray would write one for all to read. This module must not know what the workers do.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+from cluster.pool import PoolError
+
+_log = logging.getLogger(__name__)
+
+OBJECT_STORE = 80 * 2**20  # bytes; receipts are all that passes through
+MAX_TEMPORARY = 40  # characters of the temporary folder's name, so that Ray's sockets below it fit
+
+
+@contextmanager
+def ray_session(address: str | None, workers: int | None, cpus: float, gpus: float) -> Iterator[int]:
+    """Be connected to a cluster; yields the number of workers that it is to have.
+
+    address: of a running cluster ("auto", "host:port"); None for an embedded one.
+    workers: None for as many as the cluster has room for now; each takes `cpus` and `gpus`.
+    Raises PoolError when the cluster cannot be reached or has no room for a single worker.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with _embedded_folder() if address is None else _no_folder() as folder:
+        import ray  # reads its environment when it is imported
+
+        with redirect_stdout(_Messages()):
+            try:
+                if folder is not None:
+                    _start_embedded(folder, workers, cpus, gpus)
+                else:
+                    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+                raise PoolError(_refusal(address, error)) from error
+            try:
+                yield workers or _room(ray.cluster_resources(), cpus, gpus)
+            finally:
+                ray.shutdown()
+
+
+def _start_embedded(folder: Path, workers: int | None, cpus: float, gpus: float) -> None:
+    import ray
+
+    ray.init(
+        address="local",  # also where RAY_ADDRESS names another cluster
+        num_cpus=None if workers is None else math.ceil(workers * cpus),
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _temp_dir=str(folder),
+    )
+
+
+@contextmanager
+def _embedded_folder() -> Iterator[Path]:
+    """A short folder for Ray's files, with the token; the environment points to it."""
+    parent = tempfile.gettempdir()
+    if len(parent) > MAX_TEMPORARY:
+        parent = "/tmp"
+    folder = Path(tempfile.mkdtemp(prefix="sdesweep-", dir=parent))
+    try:
+        token = folder / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        os.environ.pop("RAY_AUTH_TOKEN", None)
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), RAY_TMPDIR=str(folder))
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _no_folder() -> Iterator[None]:
+    yield None
+
+
+def _room(resources: dict[str, float], cpus: float, gpus: float) -> int:
+    """How many workers a cluster can hold."""
+    room = math.floor(resources.get("CPU", 0) / cpus)
+    if gpus:
+        room = min(room, math.floor(resources.get("GPU", 0) / gpus))
+    if room < 1:
+        has = f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"
+        raise PoolError(
+            f"the cluster has {has}, a worker needs {cpus:g} and {gpus:g}: set resources.cpus and resources.gpus, "
+            f"or give --workers to wait for machines"
+        )
+    return room
+
+
+def _refusal(address: str | None, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if address is None:
+        return f"Ray did not start on this machine: {reason}"
+    return f"no Ray cluster at {address!r}: {reason}; is it running, and is RAY_AUTH_TOKEN_PATH its token?"
+
+
+class _Messages(io.TextIOBase):
+    """Takes what Ray prints to standard output, which belongs to the command's own results."""
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            _log.info("Ray: %s", text.strip())
+        return len(text)

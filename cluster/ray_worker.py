@@ -1,0 +1,120 @@
+"""The actor that performs assignments: one to a CPU or to a GPU slot, keeping its model between them.
+
+Errors of the work are answers here, not exceptions: nothing needs to be unpickled to learn what went wrong.
+It must not know the queue or other workers.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import traceback
+from dataclasses import dataclass
+
+import ray
+
+from cluster.pool import Cause, Failed, Finished, GivenUp
+from jobs.assignment import Assignment, Drained
+
+CONTROL = "control"  # concurrency group whose methods answer while an assignment runs
+MAX_TRACEBACK = 20_000  # characters kept, the last ones
+
+#: Errors of the operating system that say nothing about the work: the store is full, away or read-only.
+STORAGE_ERRORS = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EIO,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.ENOTCONN,
+        errno.ECONNRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.EBUSY,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker runs."""
+
+    host: str
+    pid: int
+    device: str
+    log: str  # path on its host
+
+    def __str__(self) -> str:
+        return f"{self.host}, process {self.pid}, {self.device}"
+
+
+class ShardWorker:
+    """Also the `Context` of the assignment that it performs."""
+
+    def __init__(self, number: int, store: str, threads: int) -> None:
+        import torch  # imported here: the driver makes this class known without needing torch
+
+        from jobs.store import open_store
+        from jobs.worker import WorkerState
+
+        self._number = number
+        self._threads = threads
+        torch.set_num_threads(threads)
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"  # Ray's own count may be made up
+        self._store = open_store(store)
+        self._state = WorkerState(self._device)
+        self._stop = threading.Event()
+        self._advanced = (0, 0)
+
+    def hello(self) -> Place:
+        """Answers once the worker can take assignments."""
+        return Place(socket.gethostname(), os.getpid(), self._device, os.readlink("/proc/self/fd/2"))
+
+    def perform(self, assignment: Assignment) -> Finished | Failed | GivenUp:
+        """Do an assignment, to whatever end."""
+        import torch
+
+        from jobs.work import perform
+
+        torch.set_num_threads(self._threads)  # counts for the calling thread, which need not be __init__'s
+        self._advanced = (0, 0)
+        try:
+            return Finished(self._number, perform(assignment, self._store, self._state, self))
+        except Drained:
+            return GivenUp(self._number, assignment)
+        except Exception as error:  # whatever the work raises, the driver decides what becomes of it
+            text = f"{type(error).__name__}: {error}"
+            trace = "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
+            return Failed(self._number, assignment, cause_of(error), text, trace)
+
+    @ray.method(concurrency_group=CONTROL)
+    def advanced(self) -> tuple[int, int]:
+        """Images and evaluations of the running assignment so far."""
+        return self._advanced
+
+    @ray.method(concurrency_group=CONTROL)
+    def drain(self) -> None:
+        """Make the running assignment snapshot and give up, and every later one."""
+        self._stop.set()
+
+    def should_stop(self) -> bool:
+        return self._stop.is_set()
+
+    def progress(self, images: int, evaluations: int) -> None:
+        self._advanced = (images, evaluations)
+
+
+def cause_of(error: Exception) -> Cause:
+    """What an exception of the work means for the driver."""
+    from jobs.commit import OverlapError
+
+    if isinstance(error, OverlapError):
+        return "overlap"
+    if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
+        return "storage"
+    return "code"
