@@ -1,6 +1,6 @@
 """The ledger: what counts as done, what is damaged, what is left."""
 
-import time
+from collections import Counter
 
 import pytest
 from storage import commit_features, commit_images
@@ -118,31 +118,17 @@ def test_failures_are_kept_until_cleared(store):
     assert failures(store, PATHS) == []
 
 
-def test_scanning_is_linear(store):
-    """Ten times the markers take about ten times as long: far from the hundredfold of anything quadratic."""
-
-    def markers(first, count):
-        template = commit_images(store, PATHS.images, range(first, first + 1)).marker
-        for number in range(first + 1, first + count):
-            samples = range(number, number + 1)
-            marker = template.model_copy(update={"first": number, "last": number + 1})
-            path = store.root / PATHS.images.marker(samples)
-            path.write_text(marker.model_dump_json())
-            (path.parent / marker.file).touch()
-
-    def seconds():
-        times = []
-        for _ in range(3):
-            began = time.perf_counter()
-            scan(store, PATHS, [])
-            times.append(time.perf_counter() - began)
-        return min(times)
-
-    markers(0, 300)
-    small = seconds()
-    markers(300, 2700)
-    assert len(scan(store, PATHS, []).done) == 3000
-    assert seconds() < 40 * small
+def test_scanning_lists_once_and_reads_each_marker_once(store, monkeypatch):
+    for first in range(0, 40, 8):
+        fill(store, range(first, first + 8))
+    calls = Counter()
+    for name in ("list", "get", "size", "open"):
+        method = getattr(store, name)
+        monkeypatch.setattr(
+            store, name, lambda *args, name=name, method=method: calls.update([name]) or method(*args)
+        )
+    assert len(scan(store, PATHS, KEYS).done) == 5
+    assert calls == {"list": 1, "get": 5 * 3}
 
 
 def collect(store, key, samples, block=5):

@@ -177,9 +177,10 @@ def test_leftovers_of_killed_writers_are_removed_when_old(store):
     assert not leftover.exists()
 
 
-def test_listing_is_linear(store):
-    for folder in range(4):
-        (store.root / "many" / str(folder)).mkdir(parents=True)
-        for number in range(500):
-            (store.root / "many" / str(folder) / f"{number}.json").touch()
-    assert len(list(store.list("many"))) == 2000
+def test_listing_opens_each_folder_once(store, monkeypatch):
+    for number in range(40):
+        store.put(f"many/{number % 4}/{number}.json", b"")
+    scandir, opened = os.scandir, []
+    monkeypatch.setattr(os, "scandir", lambda path: opened.append(str(path)) or scandir(path))
+    assert len(list(store.list("many"))) == 40
+    assert len(opened) == len(set(opened)) == 5
