@@ -14,10 +14,11 @@ class Assignment:
     """A unit of work of one configuration.
 
     `sample` makes the images of `[first, last)` and their features, skipping what storage already has;
-    `reduce` turns all features of the configuration into its results file (first = 0, last = samples).
+    `reference` builds the features of the configuration's references that the store lacks; `reduce` turns all
+    features of the configuration into its results files (both: first = 0, last = samples).
     """
 
-    kind: Literal["sample", "reduce"]
+    kind: Literal["sample", "reference", "reduce"]
     sweep: str
     fingerprint: str
     first: int

@@ -36,6 +36,7 @@ from jobs.features import write_features
 from jobs.images import ImageRows, committed_images, write_images
 from jobs.paths import RangeFolder, SweepPaths, extractor_key
 from jobs.reduce import reduce_configuration
+from jobs.references import build_reference
 from jobs.sampling import ShardSampling
 from jobs.snapshots import Progress, Snapshots
 from jobs.store import Store
@@ -54,8 +55,24 @@ def perform(assignment: Assignment, store: Store, worker: WorkerState, context: 
     if assignment.kind == "sample":
         return _Shard(assignment, configuration, store, worker, context).perform()
     began = time.perf_counter()
-    reduce_configuration(store, assignment.sweep, configuration)
-    return Receipt(assignment, images=0, evaluations=0, seconds={"reduce": time.perf_counter() - began})
+    if assignment.kind == "reference":
+        _build_references(assignment, configuration, store, worker, context)
+    else:
+        reduce_configuration(store, assignment.sweep, configuration)
+    seconds = {assignment.kind: time.perf_counter() - began}
+    return Receipt(assignment, images=0, evaluations=0, seconds=seconds)
+
+
+def _build_references(
+    assignment: Assignment, configuration: Configuration, store: Store, worker: WorkerState, context: Context
+) -> None:
+    def give_up() -> None:
+        if context.should_stop():
+            raise Drained(f"{assignment.name}: stopped between two batches as asked")
+
+    for extractor in configuration.extractors:
+        for data_set in configuration.references:
+            build_reference(store, data_set, extractor, worker, give_up)
 
 
 class _Shard:
