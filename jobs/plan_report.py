@@ -7,6 +7,7 @@ A module of its own, so that planning itself needs no terminal library. It must 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -38,24 +39,20 @@ def plan_json(costs: Costs) -> dict[str, Any]:
 def render_plan(costs: Costs) -> RenderableType:
     """Return the plan as a rich table: a line a cell, replicates summed; then what is missing, and notes."""
     totals = _sums(costs.configurations)
+    with_stages = totals["images"] != totals["samples"]
     table = Table(box=box.SIMPLE_HEAD, show_footer=True, padding=(0, 1, 0, 0), pad_edge=False)
-    columns = [
-        ("", "in all"),
-        ("samples", f"{totals['samples']:,}"),
-        ("images", f"{totals['images']:,}"),
-        ("groups", f"{totals['groups']:,}"),
-        ("shards", _shards(totals["left"], totals["shards"])),
-        ("NFE", ""),
-        ("NFE in all", f"{totals['evaluations']:,}"),
-        ("storage", "~" + bytes_text(totals["bytes"])),
-    ]
-    for number, (header, footer) in enumerate(columns):
-        left = number == 0
-        table.add_column(header, footer=footer, justify="left" if left else "right", no_wrap=not left)
+    headers = ["", "samples", "images", "groups", "shards", "NFE", "NFE in all", "storage"]
+    for header, footer in zip(headers, _line("in all", None, totals), strict=True):
+        if header != "images" or with_stages:
+            left = header == ""
+            table.add_column(header, footer=footer, justify="left" if left else "right", no_wrap=not left)
     for row, cells in itertools.groupby(costs.configurations, key=lambda cost: cost.row):
         table.add_row(Text(row, style="bold"))
-        for column, replicates in itertools.groupby(cells, key=lambda cost: cost.column):
-            table.add_row(*_line(column, list(replicates)))
+        for column, group in itertools.groupby(cells, key=lambda cost: cost.column):
+            replicates = list(group)
+            times = f" x{len(replicates)}" if len(replicates) > 1 else ""
+            line = _line(f"  {column}{times}", replicates[0].evaluations, _sums(replicates))
+            table.add_row(*(line if with_stages else [*line[:2], *line[3:]]))
     missing = [Text(f"missing: {sentence}", style="yellow") for sentence in costs.missing]
     notes = [Text(f"note: {sentence}") for sentence in costs.notes]
     return Group(
@@ -67,17 +64,15 @@ def render_plan(costs: Costs) -> RenderableType:
     )
 
 
-def _line(column: str, replicates: list[Cost]) -> list[str]:
-    sums = _sums(replicates)
-    times = f" x{len(replicates)}" if len(replicates) > 1 else ""
+def _line(label: str, evaluations: int | None, sums: dict[str, int]) -> list[str]:
     return [
-        f"  {column}{times}",
+        label,
         f"{sums['samples']:,}",
         f"{sums['images']:,}",
         f"{sums['groups']:,}",
         _shards(sums["left"], sums["shards"]),
-        f"{replicates[0].evaluations:,}",
-        f"{sums['evaluations']:,}",
+        "" if evaluations is None else f"{evaluations:,}",
+        count_text(sums["evaluations"]),
         "~" + bytes_text(sums["bytes"]),
     ]
 
@@ -97,6 +92,14 @@ def _sums(costs: Sequence[Cost]) -> dict[str, int]:
         "evaluations": sum(cost.total_evaluations for cost in costs),
         "bytes": sum(cost.image_bytes + cost.feature_bytes for cost in costs),
     }
+
+
+def count_text(count: float) -> str:
+    """A count in digits up to a million, then rounded: 9,216; 2.56 M; 9 G."""
+    if count < 1e6:
+        return f"{count:,.0f}"
+    power = min(int(math.log10(count) / 3), 5)
+    return f"{count / 1000**power:.4g} {'kMGTP'[power - 1]}"
 
 
 def bytes_text(count: float) -> str:

@@ -1,0 +1,198 @@
+"""The catalogue: every ready spec can be planned where nothing but the package is, and says what it lacks."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from spec_files import SDES, write_model
+
+from jobs import catalog
+from jobs.configuration import Configuration
+from jobs.fingerprint import file_sha256
+from jobs.modelfiles import safetensors_metadata
+from jobs.plan import costs
+from jobs.plan_report import bytes_text, count_text, plan_json, render_plan
+from jobs.sections import PredictorCorrector
+from jobs.specfile import load_spec
+from jobs.sweep import Sweep, expand
+
+# Song et al. 2020 (arXiv 2011.13456), CIFAR-10 FID of Table 1 (C2000: one value for its column), r of Table 5.
+TABLE_1 = """
+row,P1000,P2000,C2000,PC1000
+ancestral sampling VE*,4.98±.06,4.88±.06,20.43±.07,3.62±.03
+ancestral sampling VP,3.24±.02,3.24±.02,19.06±.06,3.21±.02
+reverse diffusion VE*,4.79±.07,4.74±.08,,3.60±.02
+reverse diffusion VP,3.21±.02,3.19±.02,,3.18±.01
+probability flow VE*,15.41±.15,10.54±.08,,3.51±.04
+probability flow VP,3.59±.04,3.23±.03,,3.06±.03
+"""
+TABLE_5 = {
+    ("ancestral sampling", "VE* PC1000"): 0.17,
+    ("reverse diffusion", "VE* PC1000"): 0.16,
+    ("probability flow", "VE* PC1000"): 0.17,
+    ("ancestral sampling", "VE* C2000"): 0.22,
+    ("ancestral sampling", "VP PC1000"): 0.01,
+    ("reverse diffusion", "VP PC1000"): 0.01,
+    ("probability flow", "VP PC1000"): 0.04,
+    ("ancestral sampling", "VP C2000"): 0.27,
+}
+#: steps and corrector steps
+STEPS = {"P1000": (1000, 1), "P2000": (2000, 1), "C1000": (1000, 1), "C2000": (1000, 2), "PC1000": (1000, 1)}
+PREDICTORS = {
+    "ancestral sampling": "ancestral",
+    "reverse diffusion": "reverse_diffusion",
+    "probability flow": "probability_flow",
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SDESWEEP_MODELS", str(tmp_path / "models"))
+    monkeypatch.delenv("SDESWEEP_DATA", raising=False)
+    return tmp_path / "models"
+
+
+@pytest.mark.parametrize("name", catalog.spec_names())
+def test_every_ready_spec_can_be_planned(name: str):
+    sweep = expand(load_spec(name))
+    assert sweep.name == name
+    assert sweep.description
+    planned = costs(sweep)
+    assert len(planned.configurations) == len(sweep.configurations)
+    assert all(cost.left == cost.shards for cost in planned.configurations)
+    assert Sweep.from_json(sweep.to_json()) == sweep
+
+
+@pytest.mark.parametrize("name", ["digits-demo", "digits-table1"])
+def test_specs_of_the_embedded_default_lack_nothing(name: str):
+    sweep = expand(load_spec(name))
+    assert sweep.missing == ()
+    for digest, path in sweep.files.items():
+        assert file_sha256(Path(path)) == digest
+
+
+def test_the_demo_has_what_it_promises():
+    sweep = expand(load_spec("digits-demo"))
+    by_kind: dict[str, list[Configuration]] = {}
+    for configuration in sweep.configurations:
+        by_kind.setdefault(configuration.sampler.kind, []).append(configuration)
+    modes = {
+        (each.model.sde, each.sampler.predictor != "none", each.sampler.corrector != "none")
+        for each in by_kind["predictor_corrector"]
+        if isinstance(each.sampler, PredictorCorrector)
+    }
+    assert modes == {
+        (sde, *mode) for sde in ("ve", "vp") for mode in ((True, False), (False, True), (True, True))
+    }
+    assert min(each.stages[-1] for each in by_kind["ddls"]) == 0
+    assert max(each.stages[-1] for each in by_kind["ddls"]) > 0
+    assert {"noise", "real"} <= by_kind.keys()
+    sampled = [each for each in sweep.configurations if each.sampler.kind != "real"]
+    assert len(sampled) >= 8
+    assert min(each.samples for each in sampled) >= 1000
+
+
+def test_song2020_table1_has_every_cell_with_its_r_and_its_published_value():
+    sweep = expand(load_spec("song2020-table1"))
+    cells = {(each.row, each.column): each for each in sweep.configurations}
+    published: dict[tuple[str, str], tuple[float, float]] = {}
+    for line in csv.DictReader(io.StringIO(TABLE_1.strip())):
+        row, _, model = line.pop("row").rpartition(" ")
+        for mode, text in line.items():
+            if text:
+                value, std = map(float, text.split("±"))
+                published[row, f"{model} {mode}"] = (value, std)
+    replication = {("ancestral sampling", f"{model} C1000") for model in ("VE*", "VP")}
+    assert cells.keys() == published.keys() | replication
+    for place, configuration in cells.items():
+        song = [each for each in configuration.published if "2011.13456" in each.source]
+        assert [(each.value, each.std) for each in song] == ([published[place]] if place in published else [])
+        sampler = configuration.sampler
+        assert isinstance(sampler, PredictorCorrector)
+        mode = place[1].split()[1]
+        assert sampler.predictor == ("none" if mode in ("C1000", "C2000") else PREDICTORS[place[0]])
+        assert (sampler.corrector == "none") == (mode in ("P1000", "P2000"))
+        assert (sampler.steps, sampler.corrector_steps) == STEPS[mode]
+        if place in TABLE_5:
+            assert sampler.snr == TABLE_5[place]
+        assert (configuration.samples, configuration.group_size) == (50_000, 1024)
+        assert sampler.denoise
+        assert sampler.labels == "interpolated"
+    assert len(sweep.configurations) == 5 * len(cells)
+    ve = next(each for each in sweep.configurations if each.model.sde == "ve")
+    assert "ve/cifar10_ddpm" in ve.model.note
+
+
+def test_the_digits_table_is_the_same_grid():
+    def grid(name: str) -> set[tuple[str, str]]:
+        cells = {(each.row, each.column.replace("*", "")) for each in expand(load_spec(name)).configurations}
+        return {cell for cell in cells if cell[0] != "controls"}
+
+    assert grid("digits-table1") == grid("song2020-table1")
+
+
+def test_every_name_of_a_model_resolves(nothing_added: Path):
+    write_model(nothing_added, "own/trained", family="score", sde=SDES["ve"], continuous=True)
+    names = catalog.model_names()
+    assert {"digits-ve", "vp/cifar10_ddpm", "digits-heldout", "own/trained"} <= set(names)
+    for name in names:
+        model = catalog.resolve_model(catalog.ModelSection(name=name), nothing_added).thing
+        assert model.name == name
+        assert model.shape is not None
+
+
+def test_extractors_are_those_of_the_fid_package(nothing_added: Path):
+    from fid.extractors import EXTRACTORS, identity_of, load_extractor
+
+    assert set(catalog.EXTRACTORS) == set(EXTRACTORS)
+    for name, entry in catalog.EXTRACTORS.items():
+        assert identity_of(name)["dimension"] == entry.dimension
+    resolved = catalog.resolve_extractor(catalog.ExtractorSection(name="digits-cnn"), nothing_added)
+    (path,) = resolved.files.values()
+    assert load_extractor("digits-cnn", path).dimension == resolved.thing.dimension
+
+
+def test_header_of_a_shipped_file_is_read_without_tensors():
+    from sdesampling.models import read_config
+
+    for name in catalog.EMBEDDED_MODELS:
+        path = catalog.WEIGHTS / f"{name}.safetensors"
+        assert json.loads(safetensors_metadata(path)["config"]) == json.loads(read_config(path).to_json())
+
+
+def test_a_plan_reads_well_and_as_json():
+    planned = costs(expand(load_spec("song2020-table1")))
+    content = json.loads(json.dumps(plan_json(planned)))
+    assert content["totals"]["configurations"] == 110
+    assert content["totals"]["images"] == 110 * 50_000
+    assert content["totals"]["groups"] == content["totals"]["shards"] == 110 * 49
+    pc = [each for each in content["configurations"] if each["column"] == "VP PC1000"]
+    assert {each["evaluations"] for each in pc} == {2000}
+    assert any("models add vp/cifar10_ddpm" in sentence for sentence in content["missing"])
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(render_plan(planned))
+    text = console.export_text()
+    for expected in (
+        "song2020-table1: 110 configurations",
+        "ancestral sampling",
+        "VE* C2000 x5",
+        "models add",
+        "9.001 G",
+    ):
+        assert expected in text
+
+
+def test_counts_and_bytes_in_units():
+    assert [count_text(count) for count in (0, 9216, 1e6, 2.56e6, 9.001e9)] == [
+        "0",
+        "9,216",
+        "1 M",
+        "2.56 M",
+        "9.001 G",
+    ]
+    assert [bytes_text(count) for count in (0, 1023, 1536, 2**40, 2**52)] == [
+        "0 B", "1023 B", "1.5 KiB", "1.0 TiB", "4096.0 TiB",
+    ]  # fmt: skip
