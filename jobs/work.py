@@ -59,7 +59,7 @@ def perform(assignment: Assignment, store: Store, worker: WorkerState, context: 
         _build_references(assignment, configuration, store, worker, context)
     else:
         reduce_configuration(store, assignment.sweep, configuration)
-    seconds = {assignment.kind: time.perf_counter() - began}
+    seconds: dict[str, float] = {assignment.kind: time.perf_counter() - began}
     return Receipt(assignment, images=0, evaluations=0, seconds=seconds)
 
 
