@@ -36,12 +36,13 @@ def evaluations(configuration: Configuration, images: Sequence[Marker]) -> Evalu
 
 
 def diagnostics(images: Sequence[Marker]) -> dict[str, Diagnostic]:
-    """Mean, least and greatest over all groups."""
+    """Mean, least and greatest over all groups where it is finite; R-hat of one chain, for one, is not."""
     values: dict[str, list[float]] = defaultdict(list)
     for marker in images:
         for group in marker.groups:
             for name, value in group.diagnostics.items():
-                values[name].append(value)
+                if np.isfinite(value):
+                    values[name].append(value)
     return {
         name: Diagnostic(mean=float(np.mean(found)), least=min(found), most=max(found))
         for name, found in sorted(values.items())
