@@ -37,7 +37,7 @@ class WorkQueue:
     def __init__(self, sweep: str, works: Iterable[ConfigurationWork]) -> None:
         self._sweep = sweep
         self._works = {work.fingerprint: work for work in works}
-        self._reductions: deque[Assignment] = deque()
+        self._whole: deque[Assignment] = deque()  # references and reductions: of whole configurations
         self._held: dict[int, str] = {}  # worker -> configuration of its last shard
         self._workers: Counter[str] = Counter()  # configuration -> workers that hold it
         self._shards: Counter[int] = Counter()  # priority -> pending shards
@@ -49,23 +49,22 @@ class WorkQueue:
             self._push(work)
 
     def __len__(self) -> int:
-        return self._shards.total() + len(self._reductions)
+        return self._shards.total() + len(self._whole)
 
-    def add(self, fingerprint: str, samples: range) -> None:
-        """Queue a shard, in front of the others of its configuration."""
-        work = self._works[fingerprint]
-        work.pending.appendleft(samples)
+    def add(self, assignment: Assignment) -> None:
+        """Queue a shard in front of the others of its configuration, anything else in front of all shards."""
+        if assignment.kind != "sample":
+            self._whole.append(assignment)
+            return
+        work = self._works[assignment.fingerprint]
+        work.pending.appendleft(range(assignment.first, assignment.last))
         self._shards[work.priority] += 1
         self._push(work)
 
-    def add_reduction(self, assignment: Assignment) -> None:
-        """Queue a reduction, in front of all shards."""
-        self._reductions.append(assignment)
-
     def take(self, worker: int) -> Assignment | None:
         """The next assignment for a worker, or None when nothing is left."""
-        if self._reductions:
-            return self._reductions.popleft()
+        if self._whole:
+            return self._whole.popleft()
         priority = max((level for level, count in self._shards.items() if count), default=None)
         if priority is None:
             return None

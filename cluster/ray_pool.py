@@ -1,7 +1,7 @@
 """The worker pool made of Ray actors.
 
-Actors are plain (they end with the driver) and Ray restarts them for ever, on another machine if need be; a task
-is never retried by Ray, because the driver gives it to whoever is ready. Nothing waits without a limit of time.
+Actors are plain (they end with the driver) and Ray restarts them for ever, on another machine if need be; Ray
+never retries a task, because the driver gives it to whoever is ready. Nothing waits without a limit of time.
 It must not know what a shard is.
 """
 
@@ -30,7 +30,8 @@ RAY_LINES = (":job_id:", ":actor_name:", ":task_name:")  # Ray's own marks in th
 #: A worker computes in as many threads as it was given CPUs, whatever the libraries think of the machine.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
-_Actor = ray.remote(concurrency_groups={CONTROL: 1})(ShardWorker)
+# Ray's type hints do not know concurrency_groups, its documentation does.
+_Actor: Any = ray.remote(concurrency_groups={CONTROL: 1})(ShardWorker)  # type: ignore[call-overload]
 
 
 class RayPool:

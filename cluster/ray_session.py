@@ -2,7 +2,7 @@
 
 The embedded cluster is small and quiet: no dashboard, no usage reports, little shared memory, its files in a
 short temporary folder (names of Unix sockets are limited to 107 characters) that is removed at the end. Its
-processes listen on every network interface, so it demands a token, kept in a file that only its user can read;
+processes listen on every network interface, so it demands a token, in a file that only its user can read;
 left to itself, Ray would write one for all to read. This module must not know what the workers do.
 """
 
@@ -98,8 +98,8 @@ def _room(resources: dict[str, float], cpus: float, gpus: float) -> int:
     if room < 1:
         has = f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"
         raise PoolError(
-            f"the cluster has {has}, a worker needs {cpus:g} and {gpus:g}: set resources.cpus and resources.gpus, "
-            f"or give --workers to wait for machines"
+            f"the cluster has {has}, a worker needs {cpus:g} and {gpus:g}: "
+            "change resources.cpus and resources.gpus, or give --workers to wait for machines"
         )
     return room
 

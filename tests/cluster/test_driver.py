@@ -10,7 +10,8 @@ from itertools import pairwise
 import pytest
 from fake_pool import FakePool, Fault
 
-from cluster.driver import BACKOFF, DRAIN_GRACE, MAX_FAILURES, MAX_LOSSES, Counts, Driver, Outcome
+from cluster.account import Account, Outcome, Tally
+from cluster.driver import BACKOFF, DRAIN_GRACE, MAX_FAILURES, MAX_LOSSES, Driver
 from cluster.pool import PoolError
 from cluster.queue import ConfigurationWork, WorkQueue
 from jobs.assignment import Assignment, Receipt
@@ -31,7 +32,7 @@ class Notebook:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def tick(self, driver: Driver) -> None:
+    def tick(self, account: Account) -> None:
         self.ticks += 1
 
     def finished(self, receipt: Receipt) -> None:
@@ -55,14 +56,9 @@ class Run:
         self.shards = shards
         self.pool = pool
         self.notebook = Notebook(left)
-        self.driver = Driver(
-            pool,
-            WorkQueue("sweep", works),
-            {name: Counts(unfinished=count) for name, count in shards.items()},
-            lambda name: Assignment("reduce", "sweep", name, 0, SHARD * shards[name]),
-            self.notebook,
-            pool.clock,
-        )
+        self.queue = WorkQueue("sweep", works)
+        self.account = Account({name: Tally(reduction(name), unfinished=n) for name, n in shards.items()})
+        self.driver = Driver(pool, self.queue, self.account, self.notebook, pool.clock)
 
     def __call__(self) -> Outcome:
         return self.driver.run()
@@ -78,6 +74,10 @@ class Run:
     @property
     def everything(self) -> dict[str, list[int]]:
         return {name: list(range(count)) for name, count in self.shards.items()}
+
+
+def reduction(name: str) -> Assignment:
+    return Assignment("reduce", "sweep", name, 0, 1000)
 
 
 def shard(number: int) -> range:
@@ -105,7 +105,7 @@ def test_everything_is_done_once_and_each_configuration_reduced_once():
     assert outcome.exit_code == 0
     assert run.done() == run.everything
     assert run.done("reduce") == {"a": [0], "b": [0]}
-    assert run.driver.counts["a"].images == 10 * SHARD
+    assert run.account.tallies["a"].images == 10 * SHARD
 
 
 def test_a_reduction_follows_its_last_shard():
@@ -136,7 +136,7 @@ def test_a_shard_that_fails_once_is_done_by_another_try(kind):
     assert run().exit_code == 0
     assert run.done() == run.everything
     cause = "machine" if kind == "lost" else kind
-    assert run.driver.retries == {cause: 2}
+    assert run.account.retries == {cause: 2}
 
 
 def test_code_that_fails_three_times_sets_its_shard_aside_and_the_rest_goes_on():
@@ -159,7 +159,7 @@ def test_losses_do_not_count_as_failures_of_the_code():
 
     run = Run(FakePool(2, fault=fault), {"a": 4})
     assert run().exit_code == 0
-    assert run.driver.retries == {"machine": MAX_LOSSES - 1}
+    assert run.account.retries == {"machine": MAX_LOSSES - 1}
 
 
 def test_a_shard_that_takes_every_worker_down_is_set_aside():
@@ -212,7 +212,7 @@ def test_a_range_that_was_partly_done_meanwhile_is_planned_again():
     run = Run(FakePool(2, fault=first_attempts(a0=Fault("overlap"))), {"a": 3}, left)
     assert run().exit_code == 0
     finished = {(r.assignment.first, r.assignment.last) for r in run.notebook.receipts}
-    assert finished == {(4, 8), (8, 16), (16, 24), (0, 24)}
+    assert finished == {(4, 8), (8, 16), (16, 24), (0, 1000)}
     assert run.done("reduce") == {"a": [0]}
 
 
@@ -228,7 +228,7 @@ def test_a_straggler_gets_one_duplicate_and_the_first_to_finish_counts():
     assert run().exit_code == 0
     assert run.done() == run.everything
     assert pool.attempts[sample("a", 5)] == 2
-    assert run.driver.counts["a"].done == 6
+    assert run.account.tallies["a"].done == 6
 
 
 def test_a_duplicate_that_finishes_late_is_not_counted_twice():
@@ -238,7 +238,7 @@ def test_a_duplicate_that_finishes_late_is_not_counted_twice():
     run = Run(slow, {"a": 6, "b": 12})
     assert run().exit_code == 0
     assert run.done() == run.everything
-    assert run.driver.counts["a"].done == 6
+    assert run.account.tallies["a"].done == 6
 
 
 def test_the_tail_gives_workers_back():
@@ -265,7 +265,7 @@ def test_a_stop_drains_and_says_incomplete():
     assert not outcome.complete
     assert pool.now < 13
     assert 0 < len(run.done()["a"]) < 50
-    assert not run.driver.running
+    assert not run.account.running
 
 
 def test_a_second_stop_does_not_wait():
@@ -332,3 +332,33 @@ def test_many_shards_are_cheap():
     start = time.perf_counter()
     assert run().exit_code == 0
     assert time.perf_counter() - start < 10
+
+
+def test_a_reduction_waits_for_its_reference():
+    pool = FakePool(2, seconds=lambda worker, item: 30.0 if item.kind == "reference" else 1.0)
+    run = Run(pool, {"a": 2, "b": 2})
+    reference = Assignment("reference", "sweep", "a", 0, 1000)
+    run.account.tallies["a"].reference = reference
+    run.queue.add(reference)
+    assert run().exit_code == 0
+    order = [receipt.assignment for receipt in run.notebook.receipts]
+    assert order.index(reduction("b")) < order.index(reference) < order.index(reduction("a"))
+
+
+def test_without_its_reference_a_configuration_is_sampled_but_not_reduced():
+    pool = FakePool(2, fault=lambda w, item, attempt: Fault("code") if item.kind == "reference" else None)
+    run = Run(pool, {"a": 2, "b": 2})
+    reference = Assignment("reference", "sweep", "a", 0, 1000)
+    run.account.tallies["a"].reference = run.account.tallies["b"].reference = reference
+    run.queue.add(reference)
+    assert run().exit_code == 1
+    assert run.done() == run.everything
+    assert run.done("reduce") == {"a": [], "b": []}
+
+
+def test_what_only_lacks_its_reduction_is_reduced_and_what_has_results_is_not():
+    run = Run(FakePool(1), {"a": 0, "b": 0})
+    run.account.tallies["b"].reduction = None
+    assert run().exit_code == 0
+    assert [receipt.assignment for receipt in run.notebook.receipts] == [reduction("a")]
+    assert run.account.tallies["a"].reduced

@@ -34,7 +34,7 @@ def test_shards_of_a_configuration_are_taken_in_order():
 
 def test_a_worker_stays_with_its_configuration_then_with_its_model():
     queue = WorkQueue("s", [work("a", 2, "m1"), work("big", 50, "m2"), work("c", 1, "m1")])
-    queue.add_reduction(Assignment("reduce", "s", "x", 0, 8))
+    queue.add(Assignment("reduce", "s", "x", 0, 8))
     assert take(queue, 0) == "x"  # reductions first
     assert take(queue, 0) == "big"
     assert take(queue, 1) == "big"  # 50 shards for two workers are still more than the others have
@@ -60,7 +60,7 @@ def test_a_higher_priority_goes_first_whatever_a_worker_holds():
     queue = WorkQueue("s", [work("low", 5), work("high", 1, priority=1)])
     assert take(queue, 0) == "high"
     assert take(queue, 0) == "low"
-    queue.add("high", range(8))
+    queue.add(Assignment("sample", "s", "high", 0, 8))
     assert take(queue, 0) == "high"
 
 
@@ -68,7 +68,7 @@ def test_what_comes_back_goes_first():
     queue = WorkQueue("s", [work("a", 3)])
     first = queue.take(0)
     assert first is not None
-    queue.add("a", range(first.first, first.last))
+    queue.add(first)
     assert queue.take(1) == first
 
 
