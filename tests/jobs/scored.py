@@ -1,4 +1,4 @@
-"""A sweep in a store as a run leaves it, without running one: digits under noise in place of a sampler's images.
+"""A sweep in a store as a run leaves it, without running one: digits under noise instead of a sampler's images.
 
 Images, features, markers and references are made by the project's own writers with the shipped extractor, so that
 reduction and report read what they would read after a real run.
@@ -195,7 +195,7 @@ def fill(store: Store, item: Configuration, shard: int | None = None, noise: flo
 
 
 def demonstration(store: Store) -> Sweep:
-    """A sweep with every kind of cell: a grid with replicates, curves over steps, controls, one unfinished."""
+    """A sweep of every kind of cell: a grid with replicates, a curve over steps, controls, one unfinished."""
     published = (PublishedValue(value=3.6, std=0.02, source="Song et al. 2020, Table 1"),)
     names = {"P100": 0.30, "C100": 0.22, "PC100": 0.05}
     grid = [

@@ -1,9 +1,10 @@
-"""Reduction: the same bits however the work was cut, refusals of what is missing or double, honest provenance."""
+"""Reduction: the same bits however the work was cut, refusals of what is missing or double, provenance."""
 
 import json
 
 import numpy as np
 import pytest
+import scored
 import torch
 
 from fid.moments import Moments
@@ -16,7 +17,6 @@ from jobs.reduce import IncompleteError, reduce_configuration, reduce_sweep
 from jobs.references import load_reference
 from jobs.results import Result
 from jobs.sections import DataSet
-import scored
 
 ALL = ("fid", "is", "kid", "precision_recall", "density_coverage")
 
@@ -55,7 +55,8 @@ def test_scores_are_those_of_the_stored_features(store):
         assert all(stage.value(metric) is not None for metric in ALL)
     assert [stage.step for stage in result.stages] == [50, 100]
     assert result.stages[0].fid.value > 2 * result.final.fid.value  # noise fades with the steps
-    name = f"{scored.SWEEP}/{item.fingerprint}/results/digits-cnn-{scored.extractor().weights[:12]}-digits-train.json"
+    paths = SweepPaths(item.sweep).configuration(item.fingerprint)
+    name = paths.result(f"digits-cnn-{scored.extractor().weights[:12]}", "digits-train")
     assert Result.model_validate_json(store.get(name)) == result
 
 
