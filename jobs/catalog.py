@@ -177,6 +177,11 @@ def _published() -> dict[str, dict[str, Any]]:
     return {name: json.loads(config.to_json()) for name, config in PUBLISHED.items()}
 
 
+def published_config(name: str) -> dict[str, Any]:
+    """The description of a published model."""
+    return _published()[name]
+
+
 def _remedy(name: str) -> str:
     return f"the weights of {name} are not here: `sdesweep models add {name} FILE` brings them in"
 

@@ -76,6 +76,12 @@ def read_model_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def is_safetensors(path: Path) -> bool:
+    """True when a file begins like one, whatever its name is."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
 def safetensors_metadata(path: Path) -> dict[str, str]:
     """Return the text metadata of a safetensors file, reading its header alone.
 

@@ -19,7 +19,7 @@ from jobs.sections import PredictorCorrector
 from jobs.specfile import load_spec
 from jobs.sweep import Sweep, expand
 
-# Song et al. 2020 (arXiv 2011.13456), CIFAR-10 FID of Table 1 (C2000: one value for its column), r of Table 5.
+# Song et al. 2020 (arXiv 2011.13456), CIFAR-10: FID of Table 1 (C2000: one value a column), r of Table 5.
 TABLE_1 = """
 row,P1000,P2000,C2000,PC1000
 ancestral sampling VE*,4.98±.06,4.88±.06,20.43±.07,3.62±.03
