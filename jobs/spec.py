@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -201,8 +201,6 @@ class Spec(Head):
     overrides: dict[str, Any]  # dotted key -> value, from the command line; they win in every cell
     written: str  # the text of the file
     folder: str  # relative paths in it start here
-
-    HEAD_KEYS: ClassVar[frozenset[str]] = frozenset(Head.model_fields)
 
 
 def spec_schema() -> dict[str, Any]:

@@ -51,22 +51,25 @@ def build_spec(
     }
     cell_overrides = {key: value for key, value in overrides.items() if key not in head_overrides}
     document = {**document, **head_overrides}
-    head = {key: document[key] for key in Spec.HEAD_KEYS if key in document}
-    settings = {key: value for key, value in document.items() if key in Settings.model_fields}
+    head = {key: document[key] for key in Head.model_fields if key in document}
     problems = _unknown_keys(document)
+    broken: set[str] = set()
     try:
-        checked_head = Head.model_validate(head)
+        Head.model_validate(head)
     except ValidationError as error:
-        problems += [Problem(path_text(at), message) for at, message in describe(error, Head, head)]
-        raise SpecError(source, problems) from None
+        found = describe(error, Head, head)
+        problems += [Problem(path_text(location), message) for location, message in found]
+        broken = {str(location[0]) for location, _ in found}
     spec = Spec(
-        **{key: getattr(checked_head, key) for key in Spec.HEAD_KEYS},
-        settings=settings,
+        # cells are checked even where the head is wrong: all errors at once
+        **{"name": "unnamed", **{key: value for key, value in head.items() if key not in broken}},
+        settings={key: value for key, value in document.items() if key in Settings.model_fields},
         overrides=cell_overrides,
         written=text,
         folder=str(folder),
     )
-    problems += find_problems(spec)
+    if "sweep" not in broken:
+        problems += find_problems(spec)
     if problems:
         raise SpecError(source, problems)
     return spec

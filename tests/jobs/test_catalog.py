@@ -3,11 +3,12 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 from rich.console import Console
-from spec_files import SDES, write_model
+from spec_files import SDES, sweep_of, write_model
 
 from jobs import catalog
 from jobs.configuration import Configuration
@@ -196,3 +197,16 @@ def test_counts_and_bytes_in_units():
     assert [bytes_text(count) for count in (0, 1023, 1536, 2**40, 2**52)] == [
         "0 B", "1023 B", "1.5 KiB", "1.0 TiB", "4096.0 TiB",
     ]  # fmt: skip
+
+
+def test_every_complete_spec_in_the_documentation_is_accepted(tmp_path: Path):
+    page = Path(__file__).parents[2] / "docs" / "spec.md"
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    first, sweep, published, steps = blocks
+    assert len(sweep_of(tmp_path, first).configurations) == 1
+    assert len(sweep_of(tmp_path, steps).configurations) == 60
+    base = first.replace("name: first-try", "name: both")
+    table = sweep_of(tmp_path, base + sweep)
+    assert table.columns == ("VE P100", "VE C100", "VE PC100", "VP P100", "VP C100", "VP PC100", "DDLS 100")
+    assert len(table.configurations) == 2 * 2 * 5 + 1
+    assert "VE P1000" in published

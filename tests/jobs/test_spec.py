@@ -240,11 +240,19 @@ name: Trial
 sampler: {kind: predictor_corrector, predictor: ancestrall, corrector: langevin, snr: -1}
 samples: 0
 """
-    assert [line.partition(":")[0] for line in problems_of(folder, text)] == ["name"]
-    text = text.replace("Trial", "trial") + "model: vee\nextractor: digits-cn\nreference: dgits\nextra: 1\n"
+    text += "model: vee\nextractor: digits-cn\nreference: dgits\nextra: 1\npublished: {values: 3}\n"
     assert [line.partition(":")[0] for line in problems_of(folder, text)] == [
-        "extra", "sampler.predictor", "sampler.snr", "samples", "model", "extractor", "reference",
-    ]  # fmt: skip
+        "extra",
+        "name",
+        "published.source",
+        "published.values",
+        "sampler.predictor",
+        "sampler.snr",
+        "samples",
+        "model",
+        "extractor",
+        "reference",
+    ]
 
 
 def test_yaml_1_2_numbers_and_text(folder: Path):
