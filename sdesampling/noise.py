@@ -157,7 +157,7 @@ class NoiseStream:
                 lane.copy_(word)
             uniforms.add_(1).mul_(2.0**-53 if lanes == 2 else 2.0**-32)
             transform(uniforms, out.transpose(0, 1))
-        return drawn.flatten(1)[:, :count].reshape(self.batch, *shape)
+        return drawn.flatten(1)[:, :count].reshape(self.batch, *shape).contiguous()
 
 
 class RecordedNoise:
