@@ -1,0 +1,78 @@
+"""What sampling costs beside the network: time of predictor-corrector steps over that of the bare evaluations.
+
+Both are timed in turn, so that what else the machine does falls on both alike; the medians are compared.
+Run as `python benchmarks/sampler_overhead.py --help`.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from sdesampling.networks import build_network
+from sdesampling.noise import NoiseStream
+from sdesampling.samplers import build_sampler
+from sdesampling.score import ScoreModel
+from sdesampling.sde import VE
+
+SIZES = {  # arguments of NCSN++ by image size: the digits' network, and that of the published CIFAR-10 model
+    8: {"num_channels": 1, "nf": 16, "ch_mult": (1, 2), "num_res_blocks": 1, "attn_resolutions": (4,)},
+    32: {
+        "num_channels": 3,
+        "nf": 128,
+        "ch_mult": (1, 2, 2, 2),
+        "num_res_blocks": 4,
+        "attn_resolutions": (16,),
+    },
+}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print the medians and their ratio."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--image-size", type=int, choices=SIZES, default=8, help="8: digits; 32: CIFAR-10")
+    parser.add_argument("--batch", type=int, default=256, help="images in a group (default 256)")
+    parser.add_argument("--rounds", type=int, default=20, help="timed pairs (default 20)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of one worker (default 1)")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    network = build_network("ncsnpp", image_size=options.image_size, **SIZES[options.image_size])
+    channels = SIZES[options.image_size]["num_channels"]
+    assert isinstance(channels, int)
+    model = ScoreModel(network, VE(), (channels, options.image_size, options.image_size))
+    sampler = build_sampler("predictor_corrector", model, steps=1000)
+    noise = NoiseStream(0, 0, range(options.batch))
+    state = sampler.init(noise)
+    x, labels = state.tensors["x"], torch.full((options.batch,), 1.0)
+
+    @torch.no_grad()
+    def bare() -> None:
+        network(x, labels)
+        network(x, labels)
+
+    def step() -> None:
+        sampler.step(state, noise)
+
+    bare()
+    step()
+    pairs = [(seconds(bare), seconds(step)) for _ in range(options.rounds)]
+    network_time, step_time = (statistics.median(times) for times in zip(*pairs, strict=True))
+    print(f"two bare evaluations  {network_time * 1e3:10.2f} ms   (batch {options.batch})")
+    print(f"one PC step           {step_time * 1e3:10.2f} ms")
+    print(f"overhead              {100 * (step_time / network_time - 1):10.2f} %")
+
+
+if __name__ == "__main__":
+    main()
