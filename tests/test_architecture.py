@@ -1,0 +1,74 @@
+"""The arrows of docs/architecture.md: which package may import which, and what is imported nowhere else."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+#: package -> what it must not import, by first name
+FORBIDDEN = {
+    "sdesampling": {"ray", "pyarrow", "click", "pydantic", "ruamel", "rich", "jobs", "cluster", "fid"},
+    "fid": {"ray", "click", "jobs", "cluster", "sdesampling"},
+    "jobs": {"ray", "click", "cluster"},
+    "cluster": set(),
+}
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """First names of everything that a module imports, anywhere in it, by statement or by a constant name."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add("." * node.level + (node.module or ""))
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module":
+            names |= {str(argument.value) for argument in node.args if isinstance(argument, ast.Constant)}
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_packages_import_in_one_direction(package: str):
+    assert modules(package)
+    wrong = {
+        str(path.relative_to(ROOT)): sorted(found)
+        for path in modules(package)
+        if (found := imported(path) & FORBIDDEN[package])
+    }
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_imports_are_absolute(package: str):
+    """A relative import has an empty first name, and would slip through the check of directions."""
+    assert [str(path) for path in modules(package) if "" in imported(path)] == []
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_tests_mirror_the_packages(package: str):
+    assert (ROOT / "tests" / package).is_dir()
+
+
+def test_every_module_says_what_it_holds():
+    silent = [
+        str(path.relative_to(ROOT))
+        for package in FORBIDDEN
+        for path in modules(package)
+        if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert silent == []
+
+
+def test_the_check_finds_what_it_looks_for(tmp_path: Path):
+    (tmp_path / "module.py").write_text(
+        "import ray.util\n"
+        "def f():\n    from jobs.spec import Spec\n    importlib.import_module('cluster.cli')\n"
+        "from . import x\n"
+    )
+    assert imported(tmp_path / "module.py") == {"ray", "jobs", "cluster", ""}
