@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from sdesampling.networks.layers import ddpm_initialise
+from sdesampling.networks.layers import ddpm_initialise, rescaled_sum
+from sdesampling.networks.normalisation import normalise
 
 
 class NIN(nn.Module):
@@ -45,7 +46,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        tokens = self.GroupNorm_0(x).flatten(2).transpose(1, 2)  # (batch, pixels, channels)
+        tokens = normalise(self.GroupNorm_0, x).flatten(2).transpose(1, 2)  # (batch, pixels, channels)
         projections = (self.NIN_0, self.NIN_1, self.NIN_2)
         weight = torch.cat([layer.W for layer in projections], dim=1).t()
         bias = torch.cat([layer.b for layer in projections])
@@ -53,4 +54,4 @@ class Attention(nn.Module):
         attended = scaled_dot_product_attention(queries, keys, values).squeeze(1)
         change = linear(attended, self.NIN_3.W.t(), self.NIN_3.b)
         change = change.transpose(1, 2).unflatten(2, (height, width))
-        return (x + change) * self.gain if self.gain != 1 else x + change
+        return rescaled_sum(x, change, self.gain)

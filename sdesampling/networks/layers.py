@@ -47,6 +47,13 @@ def _initialised(convolution: nn.Conv2d, scale: float) -> nn.Conv2d:
     return convolution
 
 
+def rescaled_sum(x: Tensor, y: Tensor, gain: float) -> Tensor:
+    """(x + y) * gain."""
+    if gain == 1:
+        return x + y
+    return (x + y) * gain if torch.is_grad_enabled() else (x + y).mul_(gain)
+
+
 def groups_of(channels: int) -> int:
     """Groups of a group norm: four channels each, at most 32. Raises ValueError where they do not divide."""
     groups = min(channels // 4, 32)

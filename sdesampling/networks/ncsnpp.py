@@ -6,9 +6,11 @@ checkpoints load strictly. Knows labels and images, no SDE and no sampler.
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from sdesampling.choices import one_of
 from sdesampling.networks.attention import Attention
@@ -18,9 +20,10 @@ from sdesampling.networks.embeddings import (
     positional_embedding,
     sigma_of_label,
 )
-from sdesampling.networks.layers import check_sizes, conv3x3, groups_of, linear
+from sdesampling.networks.layers import check_sizes, conv3x3, groups_of, linear, rescaled_sum
+from sdesampling.networks.normalisation import NONLINEARITIES, normalise
 from sdesampling.networks.resampling import Combine, PlainResampleConv2d, Resample, ResampleConv2d
-from sdesampling.networks.residual import NONLINEARITIES, ResidualBlock
+from sdesampling.networks.residual import ResidualBlock
 
 
 class NCSNpp(nn.Module):
@@ -112,6 +115,7 @@ class NCSNpp(nn.Module):
         self.all_modules = nn.ModuleList(
             [*self._embedding_layers(fourier_scale), *self._down_layers(widths), *self._up_layers(widths)]
         )
+        convert_conv2d_weight_memory_format(self, torch.channels_last)  # in which convolutions are fastest
 
     # --- construction: the order is that of the published checkpoints ---------------------------------------
 
@@ -228,6 +232,7 @@ class NCSNpp(nn.Module):
         layers = iter(self.all_modules)
         embedding = self._embed(labels, layers)
         h = x if self.centered else 2 * x - 1
+        h = h.contiguous(memory_format=torch.channels_last)
         skips = self._down(h, embedding, layers)
         h = next(layers)(skips[-1], embedding)
         h = next(layers)(h)
@@ -238,8 +243,14 @@ class NCSNpp(nn.Module):
         sigma = labels if self.embedding_type == "fourier" else sigma_of_label(self.sigmas, labels)
         return h / sigma[:, None, None, None].to(h.dtype)
 
-    def _embed(self, labels: Tensor, layers: Iterator[nn.Module]) -> Tensor | None:
-        """Embedding of the labels after its nonlinearity, (batch, 4 nf); None when not conditional."""
+    def _embed(self, labels: Tensor, layers: Iterator[Any]) -> Tensor | None:
+        """Embedding of the labels after its nonlinearity, (batch, 4 nf); None when not conditional.
+
+        One row stands for all where the labels are the same, as samplers' are (asked on CPUs alone, because
+        on a GPU the question would wait for the device).
+        """
+        if labels.device.type == "cpu" and not torch.is_grad_enabled() and (labels == labels[0]).all():
+            labels = labels[:1]
         if self.embedding_type == "fourier":
             features = next(layers)(labels.log())
         else:
@@ -250,7 +261,7 @@ class NCSNpp(nn.Module):
         features = features.to(next(first.parameters()).dtype)
         return self.activation(second(self.activation(first(features))))
 
-    def _down(self, x: Tensor, embedding: Tensor | None, layers: Iterator[nn.Module]) -> list[Tensor]:
+    def _down(self, x: Tensor, embedding: Tensor | None, layers: Iterator[Any]) -> list[Tensor]:
         """Skip connections from full to lowest resolution; the last one is the result."""
         pyramid = x
         skips = [next(layers)(x)]
@@ -266,13 +277,11 @@ class NCSNpp(nn.Module):
             if self.progressive_input == "input_skip":
                 h = next(layers)(pyramid, h)
             elif self.progressive_input == "residual":
-                h = pyramid = (pyramid + h) * self.gain
+                h = pyramid = rescaled_sum(pyramid, h, self.gain)
             skips.append(h)
         return skips
 
-    def _up(
-        self, h: Tensor, skips: list[Tensor], embedding: Tensor | None, layers: Iterator[nn.Module]
-    ) -> Tensor:
+    def _up(self, h: Tensor, skips: list[Tensor], embedding: Tensor | None, layers: Iterator[Any]) -> Tensor:
         """The network's output, before any division by sigma; takes the skip connections from the end."""
         pyramid: Tensor | None = None
         for level in reversed(range(len(self.ch_mult))):
@@ -281,7 +290,7 @@ class NCSNpp(nn.Module):
             if self._attends(level):
                 h = next(layers)(h)
             if self.progressive == "residual" and pyramid is not None:
-                h = pyramid = (next(layers)(pyramid) + h) * self.gain
+                h = pyramid = rescaled_sum(next(layers)(pyramid), h, self.gain)
             elif self.progressive == "output_skip" and pyramid is not None:
                 pyramid = next(layers)(pyramid) + self._project(h, layers)
             elif self.progressive != "none":
@@ -292,11 +301,11 @@ class NCSNpp(nn.Module):
             return pyramid
         return self._project(h, layers)
 
-    def _project(self, h: Tensor, layers: Iterator[nn.Module]) -> Tensor:
+    def _project(self, h: Tensor, layers: Iterator[Any]) -> Tensor:
         """Group norm, nonlinearity, convolution."""
-        normalised = self.activation(next(layers)(h))
+        normalised = self.activation(normalise(next(layers), h))
         return next(layers)(normalised)
 
-    def _resample(self, h: Tensor, embedding: Tensor | None, layers: Iterator[nn.Module]) -> Tensor:
+    def _resample(self, h: Tensor, embedding: Tensor | None, layers: Iterator[Any]) -> Tensor:
         layer = next(layers)
         return layer(h, embedding) if self.resblock_type == "biggan" else layer(h)

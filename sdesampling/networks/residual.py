@@ -4,23 +4,15 @@ Knows images and embeddings, no labels and no noise.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
-from torch.nn.functional import elu, leaky_relu, relu, silu
 
 from sdesampling.networks.attention import NIN
-from sdesampling.networks.layers import conv1x1, conv3x3, linear
+from sdesampling.networks.layers import conv1x1, conv3x3, linear, rescaled_sum
+from sdesampling.networks.normalisation import NONLINEARITIES, normalise
 from sdesampling.networks.resampling import Resample
-
-Nonlinearity = Callable[[Tensor], Tensor]
-
-
-def _leaky_relu(x: Tensor) -> Tensor:
-    return leaky_relu(x, 0.2)
-
-
-NONLINEARITIES: dict[str, Nonlinearity] = {"swish": silu, "relu": relu, "elu": elu, "lrelu": _leaky_relu}
 
 
 class ResidualBlock(nn.Module):
@@ -72,16 +64,16 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
         """embedding: after its nonlinearity; None for a network that is not conditioned on time."""
-        h = self.activation(self.GroupNorm_0(x))
+        inplace = not torch.is_grad_enabled()
+        h = self.activation(normalise(self.GroupNorm_0, x), inplace=inplace)
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
         h = self.Conv_0(h)
-        if embedding is not None:
-            h = h + self.Dense_0(embedding)[:, :, None, None]
-        h = self.activation(self.GroupNorm_1(h))
+        shift = None if embedding is None else self.Dense_0(embedding)
+        h = self.activation(normalise(self.GroupNorm_1, h, shift), inplace=inplace)
         h = self.Conv_1(self.Dropout_0(h))
         if hasattr(self, "Conv_2"):
             x = self.Conv_2(x)
         elif hasattr(self, "NIN_0"):
             x = self.NIN_0(x)
-        return (x + h) * self.gain if self.gain != 1 else x + h
+        return rescaled_sum(x, h, self.gain)

@@ -1,0 +1,156 @@
+"""Speed of NCSN++ beside the formulation of the reference code, on the same weights, machine and threads.
+
+The reference formulation is written here in plain PyTorch: resampling by zero insertion, padding and a
+convolution over single channels, attention by einsum, group norm and nonlinearity as modules, and the layout
+(batch, channels, height, width) throughout. Both are run by turns; medians are printed, with the largest
+difference of their outputs relative to the largest output.
+
+    python benchmarks/network_speed.py                     # CIFAR-10 NCSN++ (62.8 M parameters), 2 threads
+    python benchmarks/network_speed.py --size digits --batch 256 --threads 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, pad
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from sdesampling.networks import attention, build_network, resampling, residual
+from sdesampling.networks.published import PUBLISHED
+
+DIGITS = {"nf": 32, "ch_mult": [1, 2], "num_res_blocks": 1, "attn_resolutions": [4]}
+
+
+class ReferenceResample(resampling.Resample):
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.taps:
+            return super().forward(x)
+        excess = len(self.taps) - 2
+        if self.direction == "up":
+            return upfirdn(x, self.kernel, up=2, before=(excess + 1) // 2 + 1, after=excess // 2)
+        return upfirdn(x, self.kernel, down=2, before=(excess + 1) // 2, after=excess // 2)
+
+
+class ReferenceResampleConv2d(resampling.ResampleConv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.direction == "up":
+            raise NotImplementedError("the reference code has no working form of it")
+        padding = self.excess + 2
+        x = upfirdn(x, self.kernel, before=(padding + 1) // 2, after=padding // 2)
+        bias = self.Conv2d_0.bias
+        assert bias is not None
+        return conv2d(x, self.Conv2d_0.weight, stride=2) + bias.reshape(1, -1, 1, 1)
+
+
+class ReferenceNIN(attention.NIN):
+    def forward(self, x: Tensor) -> Tensor:
+        return (torch.einsum("bhwc,cd->bhwd", x.permute(0, 2, 3, 1), self.W) + self.b).permute(0, 3, 1, 2)
+
+
+class ReferenceAttention(attention.Attention):
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        h = self.GroupNorm_0(x)
+        queries, keys, values = self.NIN_0(h), self.NIN_1(h), self.NIN_2(h)
+        weights = torch.einsum("bchw,bcij->bhwij", queries, keys) * channels**-0.5
+        weights = weights.reshape(batch, height, width, -1).softmax(dim=-1)
+        weights = weights.reshape(batch, height, width, height, width)
+        h = self.NIN_3(torch.einsum("bhwij,bcij->bchw", weights, values))
+        return (x + h) * self.gain
+
+
+class ReferenceResidualBlock(residual.ResidualBlock):
+    def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
+        h = self.activation(self.GroupNorm_0(x))
+        if self.resample is not None:
+            h, x = self.resample(h), self.resample(x)
+        h = self.Conv_0(h)
+        if embedding is not None:
+            h = h + self.Dense_0(embedding)[:, :, None, None]
+        h = self.Conv_1(self.Dropout_0(self.activation(self.GroupNorm_1(h))))
+        if hasattr(self, "Conv_2"):
+            x = self.Conv_2(x)
+        return (x + h) * self.gain
+
+
+REFERENCES: dict[type[nn.Module], type[nn.Module]] = {
+    resampling.Resample: ReferenceResample,
+    resampling.ResampleConv2d: ReferenceResampleConv2d,
+    attention.NIN: ReferenceNIN,
+    attention.Attention: ReferenceAttention,
+    residual.ResidualBlock: ReferenceResidualBlock,
+}
+
+
+def upfirdn(x: Tensor, kernel: Tensor, *, up: int = 1, down: int = 1, before: int, after: int) -> Tensor:
+    """Insert zeros, pad, filter, drop pixels, one after the other; every channel is an image of its own."""
+    batch, channels, height, width = x.shape
+    x = x.reshape(-1, 1, height, 1, width, 1)
+    x = pad(x, (0, up - 1, 0, 0, 0, up - 1)).reshape(-1, 1, height * up, width * up)
+    x = pad(x, (before, after, before, after))
+    x = conv2d(x, kernel.flip(0, 1)[None, None])[:, :, ::down, ::down]
+    return x.reshape(batch, channels, *x.shape[2:])
+
+
+def reference_formulation(network: nn.Module) -> nn.Module:
+    """A copy of the network, with the same weights, that computes as the reference code does."""
+    slow = copy.deepcopy(network)
+    convert_conv2d_weight_memory_format(slow, torch.contiguous_format)
+    for module in slow.modules():
+        if type(module) in REFERENCES:
+            module.__class__ = REFERENCES[type(module)]
+    return slow
+
+
+def medians(runs: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, float]:
+    """Median wall seconds of each, run by turns after one run for warming up."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(repeats + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if repeat:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--size", choices=("cifar10", "digits"), default="cifar10")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    if arguments.size == "cifar10":
+        config = PUBLISHED["ve/cifar10_ncsnpp_continuous"]
+        network, shape = config.networks()["network"].eval(), config.shape
+    else:
+        network, shape = build_network("ncsnpp", image_size=8, num_channels=1, **DIGITS).eval(), (1, 8, 8)
+    for parameter in network.parameters():
+        if parameter.abs().max() < 1e-6:  # layers that start silent would hide differences
+            nn.init.normal_(parameter, std=0.02)
+    slow = reference_formulation(network)
+    x, labels = torch.rand(arguments.batch, *shape), torch.full((arguments.batch,), 0.5)
+    with torch.no_grad():
+        expected, result = slow(x, labels), network(x, labels)
+        seconds = medians(
+            {"reference": lambda: slow(x, labels), "sdesampling": lambda: network(x, labels)},
+            arguments.repeats,
+        )
+    difference = (result - expected).abs().max() / expected.abs().max()
+    for name, value in seconds.items():
+        print(f"{name:12} {value / arguments.batch * 1e3:8.3f} ms per image and evaluation")
+    print(f"{seconds['reference'] / seconds['sdesampling']:.2f} times as fast; difference {difference:.1e}")
+
+
+if __name__ == "__main__":
+    main()
