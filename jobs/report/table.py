@@ -1,7 +1,7 @@
 """The table of a sweep as data: panels of rows and columns, an entry for each cell, notes below.
 
-Every rendering (terminal, Markdown, CSV, LaTeX, HTML) is made of this, so that all say the same. It must not know
-any of them.
+Every rendering (terminal, Markdown, CSV, LaTeX, HTML) is made of this, so that all say the same. It must not
+know any of them.
 """
 
 from __future__ import annotations
