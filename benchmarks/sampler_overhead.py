@@ -1,4 +1,4 @@
-"""What sampling costs beside the network: time of predictor-corrector steps over that of the bare evaluations.
+"""What sampling costs beside the network: time of predictor-corrector steps over that of bare evaluations.
 
 Both are timed in turn, so that what else the machine does falls on both alike; the medians are compared.
 Run as `python benchmarks/sampler_overhead.py --help`.

@@ -17,6 +17,9 @@ VERSION = "sdesweep noise 1"  # part of the key: a change of what the streams ho
 MASK = 0xFFFFFFFF
 LANES = {torch.float32: 4, torch.float64: 2}  # numbers made of one block of four 32-bit words
 PIECE = 1 << 15  # blocks worked on at a time: what they need stays in a core's cache
+Transform = Callable[
+    [Tensor, Tensor], None
+]  # (uniforms, out), both (lanes, rows, blocks); uniforms are used up
 
 
 class Purpose(IntEnum):
@@ -94,6 +97,11 @@ def box_muller(uniforms: Tensor, out: Tensor) -> None:
     torch.mul(angle.sin_(), radius, out=sines)
 
 
+def as_they_are(uniforms: Tensor, out: Tensor) -> None:
+    """Write uniform numbers to out."""
+    out.copy_(uniforms)
+
+
 class NoiseStream:
     """The noise of the samples `indices` of one configuration, made on a device."""
 
@@ -107,6 +115,9 @@ class NoiseStream:
         self.indices = indices
         self.device = torch.device(device)
         self._index = torch.tensor(list(indices), dtype=torch.int64, device=self.device)
+        self._ahead: dict[
+            Purpose, tuple[object, Tensor]
+        ] = {}  # last draws: what they are, (steps, batch, count)
 
     @property
     def batch(self) -> int:
@@ -117,7 +128,7 @@ class NoiseStream:
         self, purpose: Purpose, step: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
     ) -> Tensor:
         """Uniform numbers in (0, 1], (batch, *shape)."""
-        return self._draw(purpose, step, shape, dtype, lambda uniforms, out: out.copy_(uniforms))
+        return self._draw(purpose, step, shape, dtype, as_they_are)
 
     def normal(
         self, purpose: Purpose, step: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
@@ -126,30 +137,43 @@ class NoiseStream:
         return self._draw(purpose, step, shape, dtype, box_muller)
 
     def _draw(
-        self,
-        purpose: Purpose,
-        step: int,
-        shape: tuple[int, ...],
-        dtype: torch.dtype,
-        transform: Callable[[Tensor, Tensor], object],
+        self, purpose: Purpose, step: int, shape: tuple[int, ...], dtype: torch.dtype, transform: Transform
     ) -> Tensor:
-        """Numbers (batch, *shape) that transform(uniforms, out) makes, both being (lanes, samples, blocks).
+        """Numbers (batch, *shape) that transform makes of uniform ones.
 
-        A block of four words gives four lanes in float32 and two, of 53 bits, in float64.
+        Small draws are made for some steps at once, because the next ones will be asked for soon.
         """
         if not 0 <= step <= MASK:
             raise ValueError(f"step = {step}: must be in [0, 2^32)")
         if dtype not in LANES:
             raise ValueError(f"dtype = {dtype}: noise is float32 or float64; convert it afterwards")
-        lanes, count = LANES[dtype], math.prod(shape)
+        count = math.prod(shape)
+        steps = max(1, PIECE * LANES[dtype] // (self.batch * count))
+        first = step - step % steps
+        key = (first, count, dtype, transform)
+        if purpose not in self._ahead or self._ahead[purpose][0] != key:
+            self._ahead[purpose] = (
+                key,
+                self._draw_steps(purpose, range(first, first + steps), count, dtype, transform),
+            )
+        return self._ahead[purpose][1][step - first].reshape(self.batch, *shape).clone()
+
+    def _draw_steps(
+        self, purpose: Purpose, steps: range, count: int, dtype: torch.dtype, transform: Transform
+    ) -> Tensor:
+        """Numbers (steps, batch, count). A block of four words gives four of them in float32, two in float64."""
+        lanes = LANES[dtype]
         blocks = -(-count // lanes)
         block = torch.arange(blocks, device=self.device)[None]
-        drawn = torch.empty(self.batch, lanes, blocks, dtype=dtype, device=self.device)
-        samples = max(1, PIECE // blocks)
-        for index, out in zip(self._index.split(samples), drawn.split(samples), strict=True):
+        step_of_row = torch.arange(steps.start, steps.stop, device=self.device).repeat_interleave(self.batch)
+        index_of_row = self._index.repeat(len(steps))
+        drawn = torch.empty(len(index_of_row), lanes, blocks, dtype=dtype, device=self.device)
+        rows = max(1, PIECE // blocks)
+        for step, index, out in zip(
+            step_of_row.split(rows), index_of_row.split(rows), drawn.split(rows), strict=True
+        ):
             high = (index >> 32) | (int(purpose) << 24)
-            counter = (block, torch.full_like(block[:, :1], step), (index & MASK)[:, None], high[:, None])
-            words = philox(counter, self._key)
+            words = philox((block, step[:, None], (index & MASK)[:, None], high[:, None]), self._key)
             if lanes == 2:
                 words = [(a << 21) | (b >> 11) for a, b in (words[:2], words[2:])]
             uniforms = torch.empty(lanes, len(index), blocks, dtype=dtype, device=self.device)
@@ -157,7 +181,7 @@ class NoiseStream:
                 lane.copy_(word)
             uniforms.add_(1).mul_(2.0**-53 if lanes == 2 else 2.0**-32)
             transform(uniforms, out.transpose(0, 1))
-        return drawn.flatten(1)[:, :count].reshape(self.batch, *shape).contiguous()
+        return drawn.flatten(1)[:, :count].view(len(steps), self.batch, count)
 
 
 class RecordedNoise:

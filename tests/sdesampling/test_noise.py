@@ -136,3 +136,28 @@ def test_recorded_noise_replays_in_order_and_says_what_is_wrong():
     noise.normal(Purpose.PRIOR, 0, (3,))
     with pytest.raises(ValueError, match="all 3 recorded draws are used"):
         noise.normal(Purpose.PRIOR, 1, (3,))
+
+
+def test_draws_are_the_same_in_any_order():
+    asked = [
+        (purpose, step, shape)
+        for purpose in (0, 1)
+        for step in (0, 1, 2, 40, 99)
+        for shape in ((4,), (2, 2, 3))
+    ]
+
+    def numbers(order):
+        stream = NoiseStream(1, 0, range(5))
+        return {key: stream.normal(Purpose(key[0]), *key[1:]) for key in order}
+
+    forwards, backwards = numbers(asked), numbers(asked[::-1])
+    for key in asked:
+        alone = NoiseStream(1, 0, range(5)).normal(Purpose(key[0]), *key[1:])
+        assert torch.equal(forwards[key], alone)
+        assert torch.equal(backwards[key], alone)
+
+
+def test_a_draw_is_the_callers_own():
+    stream = NoiseStream(1, 0, range(5))
+    stream.normal(Purpose.PRIOR, 3, (4,)).zero_()
+    assert stream.normal(Purpose.PRIOR, 3, (4,)).all()
