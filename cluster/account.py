@@ -66,6 +66,9 @@ class Outcome:
 class Observer(Protocol):
     """Who is told what happens: the display, the run record, the lists of what was set aside."""
 
+    def name(self, assignment: Assignment) -> str:
+        """What people call an assignment."""
+
     def note(self, text: str) -> None:
         """Something that a user may want to know, in one or a few lines."""
 

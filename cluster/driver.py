@@ -147,7 +147,7 @@ class Driver:
         self._account.retries[event.cause] += 1
         where = f"{event.error} (on {self._account.workers.get(event.worker, 'a lost worker')})"
         if event.cause == "storage":
-            self._observer.note(f"{assignment.name}: {where}")
+            self._observer.note(f"{self._observer.name(assignment)}: {where}")
             self._give_back(assignment)
             self._wait_for_storage(event.error)
         elif event.cause == "overlap":
@@ -155,7 +155,9 @@ class Driver:
         else:
             self._failures[assignment] += 1
             attempts = self._failures[assignment]
-            self._observer.note(f"{assignment.name} failed, attempt {attempts} of {MAX_FAILURES}: {where}")
+            self._observer.note(
+                f"{self._observer.name(assignment)} failed, attempt {attempts} of {MAX_FAILURES}: {where}"
+            )
             if attempts >= MAX_FAILURES:
                 self._set_aside(assignment, attempts, event.traceback)
             else:
@@ -176,7 +178,7 @@ class Driver:
         self._account.retries["machine"] += 1
         self._losses[assignment] += 1
         losses = self._losses[assignment]
-        self._observer.note(f"worker lost during {assignment.name}: {event.reason}")
+        self._observer.note(f"worker lost during {self._observer.name(assignment)}: {event.reason}")
         if losses >= MAX_LOSSES:
             self._set_aside(assignment, losses, f"{losses} workers were lost; the last one: {event.reason}")
         else:
@@ -224,7 +226,9 @@ class Driver:
     def _replan(self, assignment: Assignment) -> None:
         """Part of the range was done under another name: queue what is left of it."""
         shards = self._observer.replan(assignment)
-        self._observer.note(f"{assignment.name}: partly done meanwhile; {len(shards)} shards are left of it")
+        self._observer.note(
+            f"{self._observer.name(assignment)}: partly done meanwhile; {len(shards)} shards are left of it"
+        )
         self._settle(assignment)
         self._account.tallies[assignment.fingerprint].unfinished += len(shards)
         for samples in reversed(shards):
@@ -255,9 +259,8 @@ class Driver:
                 continue
             if now - run.started > STRAGGLER * median(durations):
                 self._duplicated.add(run.assignment)
-                self._observer.note(
-                    f"{run.assignment.name} takes over {STRAGGLER:g} times the median: duplicated"
-                )
+                name = self._observer.name(run.assignment)
+                self._observer.note(f"{name} takes over {STRAGGLER:g} times the median: duplicated")
                 return run.assignment
         return None
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
-from cluster.pool import PoolError
+from cluster.pool import PoolError, WorkerPool
 
 _log = logging.getLogger(__name__)
 
@@ -28,13 +28,30 @@ MAX_TEMPORARY = 40  # characters of the temporary folder's name, so that Ray's s
 
 
 @contextmanager
-def ray_session(address: str | None, workers: int | None, cpus: float, gpus: float) -> Iterator[int]:
-    """Be connected to a cluster; yields the number of workers that it is to have.
+def open_ray_pool(
+    store: str, address: str | None, workers: int | None, cpus: float, gpus: float, most: int
+) -> Iterator[WorkerPool]:
+    """Workers on a Ray cluster.
 
+    store: URL, which must mean the same on every machine.
     address: of a running cluster ("auto", "host:port"); None for an embedded one.
     workers: None for as many as the cluster has room for now; each takes `cpus` and `gpus`.
+    most: workers that there is something to do for.
     Raises PoolError when the cluster cannot be reached or has no room for a single worker.
     """
+    with _connected(address, workers, cpus, gpus) as room:
+        from cluster.ray_pool import RayPool
+
+        pool = RayPool(store, min(room, most), cpus, gpus)
+        try:
+            yield pool
+        finally:
+            pool.close()
+
+
+@contextmanager
+def _connected(address: str | None, workers: int | None, cpus: float, gpus: float) -> Iterator[int]:
+    """Be connected to a cluster; yields the number of workers that it is to have."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with _embedded_folder() if address is None else _no_folder() as folder:
         import ray  # reads its environment when it is imported

@@ -29,6 +29,9 @@ class Notebook:
         self.ticks = 0
         self._left = left or []
 
+    def name(self, assignment: Assignment) -> str:
+        return assignment.name
+
     def note(self, text: str) -> None:
         self.notes.append(text)
 

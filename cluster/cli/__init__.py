@@ -1,0 +1,43 @@
+"""The `sdesweep` command: one module a group of commands, joined here.
+
+Command modules import what they need inside the commands, so that `--help` and `plan` do not wait for torch
+or Ray. It must not compute anything.
+"""
+
+from __future__ import annotations
+
+import click
+
+from cluster.cli import look, models, running, scoring, training
+
+HELP = """Reproduce sampling results of score-based generative models, and of their rivals, on a Ray cluster.
+
+\b
+    sdesweep catalog                 # ready specs, models, extractors
+    sdesweep plan digits-demo        # what a run would do
+    sdesweep run digits-demo         # do it; the same command again resumes it
+    sdesweep status digits-demo      # how far it is
+
+Exit codes: 0 done; 75 incomplete but resumable; 1 some shards failed; 2 the request was wrong.
+"""
+
+
+@click.group(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    pass
+
+
+for command in (
+    running.run,
+    running.resume,
+    look.plan,
+    look.status,
+    look.catalog,
+    scoring.report,
+    scoring.reduce,
+    scoring.verify,
+    training.train,
+    models.models,
+    look.version,
+):
+    main.add_command(command)

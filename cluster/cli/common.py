@@ -1,0 +1,155 @@
+"""What all commands share: the `--json` option, results and errors in both forms, exit codes, sweeps.
+
+It must not know what a command does.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from jobs.store import Store
+    from jobs.sweep import Sweep
+
+INCOMPLETE = 75
+WRONG_REQUEST = 2
+
+store_option = click.option(
+    "--store", metavar="DIR", default="runs", show_default=True, help="Folder of the store."
+)
+
+
+class RequestError(Exception):
+    """What was asked for cannot be done; the message is for the user."""
+
+
+def command(function: Callable[..., int | None]) -> Callable[..., None]:
+    """Give a command its `--json` option, its exit code, and errors in plain words instead of tracebacks.
+
+    The function takes `as_json` and returns its exit code, None for 0.
+    """
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+    @functools.wraps(function)
+    def wrapper(*args: Any, as_json: bool, **keywords: Any) -> None:
+        try:
+            code = function(*args, as_json=as_json, **keywords) or 0
+        except KeyboardInterrupt:
+            code = _refuse("stopped before anything was begun or lost", INCOMPLETE, as_json)
+        except Exception as error:  # the edge of the program: what is no user's error is raised again
+            code_of_error = _exit_code(error)
+            if code_of_error is None:
+                raise
+            code = _refuse(error, code_of_error, as_json)
+        sys.exit(code)
+
+    return wrapper
+
+
+def emit(data: Mapping[str, Any]) -> None:
+    """Print the JSON form of a result."""
+    click.echo(json.dumps(data, indent=1, default=str, allow_nan=False))
+
+
+def open_store(url: str) -> Store:
+    """The store that a command line names. Raises StoreError."""
+    from jobs import store
+
+    return store.open_store(url)
+
+
+def load_sweep(store: Store, name: str) -> Sweep:
+    """A sweep from the store's own record of it. Raises RequestError when it is not there."""
+    from jobs.paths import SweepPaths
+    from jobs.sweep import Sweep
+
+    try:
+        return Sweep.from_json(store.get(SweepPaths(name).resolved))
+    except FileNotFoundError:
+        raise RequestError(
+            f"no sweep {name!r} in the store {store.url}; `sdesweep run SPEC --store DIR` begins one"
+        ) from None
+
+
+def expand_spec(source: str, settings: tuple[str, ...], store: str | None = None) -> Sweep:
+    """The sweep of a spec file or a ready spec, `--set` and `--store` laid over it. Raises SpecError."""
+    from jobs.specfile import load_spec
+    from jobs.sweep import expand
+
+    overrides = dict(map(_setting, settings))
+    if store is not None:
+        overrides["store"] = store
+    return expand(load_spec(source, overrides))
+
+
+def page_url(store: Store, name: str) -> str:
+    """Where a browser finds the page of a sweep."""
+    from jobs.paths import SweepPaths
+
+    return (Path(store.url) / SweepPaths(name).report("index.html")).as_uri()
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """`sampler.steps=10` as a key and a value read as YAML."""
+    from jobs.problems import SpecError
+    from jobs.specfile import parse
+
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise RequestError(f"--set {text}: write --set KEY=VALUE, for example --set samples=100")
+    try:
+        return key, parse(f"value: {value}", f"--set {text}")["value"]
+    except SpecError as error:
+        raise RequestError(str(error)) from None
+
+
+def _refuse(error: Exception | str, code: int, as_json: bool) -> int:
+    from jobs.problems import SpecError
+
+    if as_json:
+        data: dict[str, Any] = {"error": str(error), "exit_code": code}
+        if isinstance(error, SpecError):
+            data["problems"] = [
+                {"path": problem.path, "message": problem.message} for problem in error.problems
+            ]
+        emit(data)
+    elif isinstance(error, SpecError):
+        head, *lines = str(error).splitlines()
+        click.echo(f"{click.style('error', fg='red')}: {head}", err=True)
+        for line in lines:
+            click.echo(f"  - {line}", err=True)
+    else:
+        click.echo(f"{click.style('error', fg='red')}: {error}", err=True)
+    return code
+
+
+def _exit_code(error: Exception) -> int | None:
+    """The exit code for an error that a user can mend; None for one that only a developer can."""
+    from cluster.pool import PoolError
+    from cluster.prepare import NotRunnableError
+    from jobs.datasets import DatasetError
+    from jobs.lease import LeaseHeldError
+    from jobs.modelfiles import UnresolvedError
+    from jobs.problems import SpecError
+    from jobs.store import StoreError
+    from jobs.weights import WrongWeightsError
+
+    if isinstance(error, PoolError | LeaseHeldError):
+        return INCOMPLETE
+    wrong = (
+        RequestError,
+        NotRunnableError,
+        SpecError,
+        StoreError,
+        DatasetError,
+        UnresolvedError,
+        WrongWeightsError,
+    )
+    return WRONG_REQUEST if isinstance(error, (*wrong, OSError)) else None

@@ -1,0 +1,127 @@
+"""`sdesweep run` and `sdesweep resume`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import click
+
+from cluster.cli.common import command, emit, expand_spec, load_sweep, open_store, page_url, store_option
+
+if TYPE_CHECKING:
+    from cluster.pool import WorkerPool
+    from jobs.store import Store
+    from jobs.sweep import Sweep
+
+address_option = click.option(
+    "--address",
+    envvar="RAY_ADDRESS",
+    show_envvar=True,
+    metavar="ADDRESS",
+    help="Ray cluster to join: 'auto' or HOST:PORT. Without it, Ray is started on this machine.",
+)
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of workers; as many as there are CPUs or GPU slots by default. No result depends on it.",
+)
+
+
+@click.command()
+@click.argument("spec")
+@click.option("--store", metavar="DIR", help="Folder of the store; the spec's own, else `runs`, by default.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key in every cell.")
+@address_option
+@workers_option
+@command
+def run(
+    spec: str,
+    store: str | None,
+    settings: tuple[str, ...],
+    address: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> int:
+    """Run SPEC, a file or the name of a ready spec; what is done already is kept.
+
+    Killed or stopped at any moment, the same command goes on where it was, to the same bits. Ctrl-C (or
+    SIGTERM) snapshots the work and exits with 75; a second one exits at once.
+
+    \b
+    Examples:
+      sdesweep run digits-demo --store runs
+      sdesweep run my-spec.yaml --set samples=100 --workers 2 --json
+    """
+    sweep = expand_spec(spec, settings, store)
+    return _run(open_store(sweep.store), sweep, address, workers, as_json)
+
+
+@click.command()
+@click.argument("name")
+@store_option
+@address_option
+@workers_option
+@command
+def resume(name: str, store: str, address: str | None, workers: int | None, as_json: bool) -> int:
+    """Go on with the sweep NAME from the store's own record of it; its spec file is not needed.
+
+    \b
+    Example:
+      sdesweep resume digits-demo --store runs
+    """
+    opened = open_store(store)
+    return _run(opened, load_sweep(opened, name), address, workers, as_json)
+
+
+def _run(store: Store, sweep: Sweep, address: str | None, workers: int | None, as_json: bool) -> int:
+    from rich.console import Console
+
+    from cluster.display import open_display
+    from cluster.ray_session import open_ray_pool
+    from cluster.run import run_sweep
+
+    resources = sweep.resources
+
+    def open_pool(most: int, note: Callable[[str], None]) -> AbstractContextManager[WorkerPool]:
+        note("starting Ray on this machine" if address is None else f"joining the Ray cluster at {address}")
+        asked = workers or resources.workers
+        return open_ray_pool(store.url, address, asked, resources.cpus, resources.gpus, most)
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the work begins, both just end it
+    console = Console(file=sys.stdout)
+    with open_display(console, quiet=as_json) as display:
+        outcome = run_sweep(store, sweep, open_pool, display, sys.argv)
+    _show_end(store, sweep, outcome.exit_code, outcome.reason, as_json)
+    return outcome.exit_code
+
+
+def _show_end(store: Store, sweep: Sweep, exit_code: int, reason: str, as_json: bool) -> None:
+    from rich.console import Console
+
+    from jobs.paths import SweepPaths
+    from jobs.report import render_table
+    from jobs.results import SweepResults
+
+    ended = {"sweep": sweep.name, "store": store.url, "exit_code": exit_code, "reason": reason}
+    if exit_code == 75:
+        again = f"sdesweep resume {sweep.name} --store {store.url}"
+        if as_json:
+            emit({**ended, "resume": again})
+        else:
+            click.echo(f"incomplete: {reason}\nto go on: {again}")
+        return
+    results = SweepResults.model_validate_json(store.get(SweepPaths(sweep.name).results))
+    page = page_url(store, sweep.name)
+    if as_json:
+        emit({**ended, "page": page, "results": results.model_dump(mode="json")})
+        return
+    width = max(80, Console().width)
+    click.echo(render_table(results, colour=sys.stdout.isatty(), width=width), nl=False)
+    if exit_code == 1:
+        click.echo(f"some work failed: `sdesweep status {sweep.name} --store {store.url}` tells why")
+    click.echo(f"page: {page}")

@@ -1,0 +1,101 @@
+"""Commands that work on what a store holds, without a cluster: report, reduce, verify."""
+
+from __future__ import annotations
+
+import sys
+from typing import Literal, get_args
+
+import click
+
+from cluster.cli.common import RequestError, command, emit, load_sweep, open_store, page_url, store_option
+
+Format = Literal["terminal", "markdown", "csv", "latex"]
+
+
+@click.command()
+@click.argument("name")
+@store_option
+@click.option("--format", "form", type=click.Choice(get_args(Format)), default="terminal", show_default=True)
+@command
+def report(name: str, store: str, form: Format, as_json: bool) -> None:
+    """Print the table of the sweep NAME and write its page, from the results that are there.
+
+    \b
+    Example:
+      sdesweep report digits-demo --store runs --format latex
+    """
+    from rich.console import Console
+
+    from jobs.paths import SweepPaths
+    from jobs.report import render_table, write_report
+    from jobs.results import SweepResults
+
+    opened = open_store(store)
+    load_sweep(opened, name)  # a clear error where there is none
+    write_report(opened, name)
+    results = SweepResults.model_validate_json(opened.get(SweepPaths(name).results))
+    page = page_url(opened, name)
+    if as_json:
+        emit({"sweep": name, "page": page, "results": results.model_dump(mode="json")})
+        return
+    width = max(80, Console().width)
+    click.echo(render_table(results, form, colour=sys.stdout.isatty(), width=width), nl=False)
+    click.echo(f"page: {page}", err=form != "terminal")
+
+
+@click.command()
+@click.argument("name")
+@store_option
+@command
+def reduce(name: str, store: str, as_json: bool) -> int:
+    """Compute the scores of the sweep NAME again from the features that are there, in this process.
+
+    Configurations without all their samples are left out and named.
+
+    \b
+    Example:
+      sdesweep reduce digits-demo --store runs
+    """
+    from jobs.reduce import IncompleteError, reduce_configuration
+    from jobs.references import build_reference
+    from jobs.report import write_report
+    from jobs.worker import WorkerState
+
+    opened = open_store(store)
+    sweep = load_sweep(opened, name)
+    worker = WorkerState()
+    left_out = []
+    for configuration in sweep.configurations:
+        try:
+            for extractor in configuration.extractors:
+                for data_set in configuration.references:
+                    build_reference(opened, data_set, extractor, worker)
+            reduce_configuration(opened, name, configuration)
+        except IncompleteError as error:
+            left_out.append(str(error))
+            continue
+        if not as_json:
+            click.echo(f"reduced {configuration.name}")
+    write_report(opened, name)
+    if as_json:
+        emit({"sweep": name, "page": page_url(opened, name), "left_out": left_out})
+    else:
+        for line in left_out:
+            click.echo(f"left out {line}")
+    return 75 if left_out else 0
+
+
+@click.command()
+@click.argument("name")
+@store_option
+@command
+def verify(name: str, store: str, as_json: bool) -> int:
+    """Read and hash everything that the sweep NAME holds; move what is damaged to its quarantine.
+
+    The next run makes again what was moved.
+
+    \b
+    Example:
+      sdesweep verify digits-demo --store runs
+    """
+    raise RequestError("verify")

@@ -1,0 +1,209 @@
+"""From a sweep and what storage says is done to the work that is left.
+
+Writes down what is to be run, sends weights, moves damaged files out of the way, plans the gaps. Linear in
+the number of shards. It must not know workers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import ValidationError
+
+from cluster.account import Account, Tally
+from cluster.queue import ConfigurationWork, WorkQueue
+from jobs.assignment import Assignment
+from jobs.configuration import Configuration
+from jobs.digests import add_digests
+from jobs.fingerprint import canonical_json
+from jobs.ledger import ConfigurationLedger, clear_failures, mend, scan
+from jobs.paths import ConfigurationPaths, SweepPaths, extractor_key
+from jobs.plan import plan
+from jobs.references import load_reference
+from jobs.results import Result
+from jobs.store import LocalStore, Store
+from jobs.sweep import Sweep
+from jobs.weights import send_weights
+
+LEFTOVER_AGE = 24 * 3600.0  # seconds after which a killed writer's temporary file is nobody's any more
+
+
+class NotRunnableError(Exception):
+    """The sweep cannot be run as it is; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a display must know of a configuration beforehand."""
+
+    name: str
+    samples: int
+    done: int  # samples with images at the start
+    shards: int  # done before and left now
+    shards_done: int
+    evaluations: int  # network evaluations of one sample
+
+    @property
+    def cost(self) -> float:
+        """Of one sample, in evaluations; what takes none is not free."""
+        return 1.0 + self.evaluations
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The work of a run."""
+
+    queue: WorkQueue
+    account: Account
+    goals: dict[str, Goal]  # by fingerprint, in the order of the table
+
+    @property
+    def shards(self) -> int:
+        """Left to be done."""
+        return sum(tally.unfinished for tally in self.account.tallies.values())
+
+    @property
+    def idle(self) -> bool:
+        """True when there is nothing to do: no shard, and every result is there."""
+        return all(not tally.unfinished and not tally.reduction for tally in self.account.tallies.values())
+
+
+def prepare(store: Store, sweep: Sweep, note: Callable[[str], None]) -> Prepared:
+    """Ready the store for a run and say what is left. The caller holds the sweep's lease.
+
+    Raises NotRunnableError when weights are missing or cells contradict each other, WrongWeightsError, OSError.
+    """
+    if sweep.missing:
+        raise NotRunnableError("\n".join(sweep.missing))
+    configurations = _distinct(sweep)
+    if isinstance(store, LocalStore):
+        store.discard_leftovers(LEFTOVER_AGE)
+    send_weights(store, sweep.files)
+    _write_down(store, sweep, configurations)
+    works, tallies, goals = [], {}, {}
+    references: dict[str, Assignment] = {}
+    for configuration in configurations:
+        paths = SweepPaths(sweep.name).configuration(configuration.fingerprint)
+        ledger = _mended_ledger(store, paths, configuration, note)
+        shards = _shards_left(configuration, ledger)
+        goal = goals[configuration.fingerprint] = _goal(configuration, ledger, shards)
+        works.append(_work(configuration, shards, goal.cost))
+        tally = tallies[configuration.fingerprint] = Tally(None, unfinished=len(shards))
+        if shards or not _scored(store, paths, configuration, ledger):
+            tally.reduction = _assignment("reduce", sweep.name, configuration)
+            built = canonical_json(configuration.model_dump(include={"extractors", "references"}))
+            tally.reference = references.setdefault(
+                built, _assignment("reference", sweep.name, configuration)
+            )
+    queue = WorkQueue(sweep.name, works)
+    for reference in references.values():
+        queue.add(reference)
+    return Prepared(queue, Account(tallies), goals)
+
+
+def shards_left_within(store: Store, sweep: str, configuration: Configuration, samples: range) -> list[range]:
+    """The shards of a range that are left, as storage says now."""
+    paths = SweepPaths(sweep).configuration(configuration.fingerprint)
+    ledger = scan(store, paths, _extractor_keys(configuration))
+    left = _shards_left(configuration, ledger)
+    return [shard for shard in left if samples.start <= shard.start and shard.stop <= samples.stop]
+
+
+def _distinct(sweep: Sweep) -> list[Configuration]:
+    """Configurations by fingerprint: cells that are the same experiment are run once."""
+    found: dict[str, Configuration] = {}
+    cell_alone = {"row", "column", "published"}
+    for configuration in sweep.configurations:
+        first = found.setdefault(configuration.fingerprint, configuration)
+        if first.model_dump(exclude=cell_alone) != configuration.model_dump(exclude=cell_alone):
+            raise NotRunnableError(
+                f"{first.name} and {configuration.name} are the same experiment with other samples, shard "
+                "size, extractors, references, metrics or resources: make these equal, or change a seed"
+            )
+    return list(found.values())
+
+
+def _write_down(store: Store, sweep: Sweep, configurations: list[Configuration]) -> None:
+    paths = SweepPaths(sweep.name)
+    contents = {paths.written: sweep.written, paths.resolved: sweep.to_json()}
+    for configuration in configurations:
+        contents[paths.configuration(configuration.fingerprint).spec] = configuration.to_json()
+    for name, text in contents.items():
+        if store.size(name) != len(text.encode()) or store.get(name) != text.encode():
+            store.put(name, text.encode())
+
+
+def _mended_ledger(
+    store: Store, paths: ConfigurationPaths, configuration: Configuration, note: Callable[[str], None]
+) -> ConfigurationLedger:
+    keys = _extractor_keys(configuration)
+    ledger = scan(store, paths, keys)
+    if ledger.failed:
+        note(f"{configuration.name}: {len(ledger.failed)} shards that had failed are tried again")
+        clear_failures(store, paths)
+    if ledger.damaged:
+        for line in mend(store, paths.root, ledger.damaged):
+            note(f"{configuration.name}: {line}")
+        ledger = scan(store, paths, keys)
+    return ledger
+
+
+def _shards_left(configuration: Configuration, ledger: ConfigurationLedger) -> list[range]:
+    """Ranges without images, and ranges with images that lack features, ascending."""
+    bare = [done for done in ledger.without_features if done.start < configuration.samples]
+    return sorted(plan(configuration, ledger.done) + bare, key=lambda samples: samples.start)
+
+
+def _work(configuration: Configuration, shards: list[range], cost: float) -> ConfigurationWork:
+    return ConfigurationWork(
+        fingerprint=configuration.fingerprint,
+        model=canonical_json(configuration.model.identity),
+        priority=configuration.priority,
+        cost=cost,
+        pending=deque(shards),
+    )
+
+
+def _goal(configuration: Configuration, ledger: ConfigurationLedger, shards: list[range]) -> Goal:
+    from sdesampling.samplers import planned_evaluations  # imports torch, which takes seconds
+
+    unfinished = {shard.start for shard in shards}
+    done = [marker for marker in ledger.images if marker.first not in unfinished]
+    return Goal(
+        name=configuration.name,
+        samples=configuration.samples,
+        done=min(ledger.count, configuration.samples),
+        shards=len(done) + len(shards),
+        shards_done=len(done),
+        evaluations=planned_evaluations(**configuration.sampler.model_dump()),
+    )
+
+
+def _extractor_keys(configuration: Configuration) -> list[str]:
+    return [extractor_key(extractor.name, extractor.weights or "") for extractor in configuration.extractors]
+
+
+def _assignment(kind: Literal["reference", "reduce"], sweep: str, configuration: Configuration) -> Assignment:
+    return Assignment(kind, sweep, configuration.fingerprint, 0, configuration.samples)
+
+
+def _scored(
+    store: Store, paths: ConfigurationPaths, configuration: Configuration, ledger: ConfigurationLedger
+) -> bool:
+    """Whether every result is there, made from the images and references that are there now."""
+    images = add_digests(marker.digest for marker in ledger.images if marker.first < configuration.samples)
+    for extractor, key in zip(configuration.extractors, _extractor_keys(configuration), strict=True):
+        for data_set in configuration.references:
+            try:
+                result = Result.model_validate_json(store.get(paths.result(key, data_set.name)))
+                reference = load_reference(store, data_set, extractor)
+            except (FileNotFoundError, ValidationError):  # ValidationError: of another version
+                return False
+            asked = all(result.final.value(metric) is not None for metric in configuration.metrics)
+            made = (result.samples, result.images, result.reference.content)
+            if not asked or made != (configuration.samples, images, reference.content):
+                return False
+    return True
