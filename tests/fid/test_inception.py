@@ -1,0 +1,118 @@
+"""The FID Inception against pytorch-fid and torch-fidelity with formula-made weights, to 1e-4 and better."""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fid.extractors import load_extractor
+from fid.extractors.inception import RESIZES
+from fid.extractors.inception_network import FidInception
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+TOLERANCE = 1e-5  # of the largest value; measured 7e-7, other convolution kernels give up to 1.5e-6
+
+
+def formula_made(name: str, shape: list[int]) -> torch.Tensor:
+    """Weights that need no download: normal numbers seeded by the tensor's name, scaled by its kind."""
+    if name.endswith("num_batches_tracked"):
+        return torch.tensor(0)
+    generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+    if name.endswith("running_var"):
+        values = 1 + 0.2 * generator.random(shape)
+    elif name.endswith(("running_mean", "bias")):
+        values = 0.1 * generator.standard_normal(shape)
+    elif len(shape) == 1:
+        values = 1 + 0.1 * generator.standard_normal(shape)
+    else:
+        values = generator.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+    return torch.from_numpy(np.asarray(values)).float()
+
+
+@pytest.fixture(scope="module")
+def recipe() -> dict:
+    return json.loads((GOLDEN / "fid_inception.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def weights(recipe, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "inception.pth"
+    tensors = {name: formula_made(name, shape) for name, shape in recipe["tensors"].items()}
+    for name, total in recipe["checksums"].items():
+        assert float(tensors[name].double().sum()) == pytest.approx(total, rel=1e-12)
+    torch.save(tensors, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    return dict(np.load(GOLDEN / "fid_inception.npz"))
+
+
+def relative(found: torch.Tensor, expected: np.ndarray) -> float:
+    return float(np.abs(found.numpy() - expected).max() / np.abs(expected).max())
+
+
+def test_names_and_shapes_are_those_of_the_published_ports(recipe):
+    own = {name: list(tensor.shape) for name, tensor in FidInception().state_dict().items()}
+    assert own == recipe["tensors"]
+
+
+def test_pool_and_logits_agree_with_torch_fidelity(weights, golden):
+    extractor = load_extractor("inception", weights)
+    found = extractor(torch.from_numpy(golden["inception/images_u8"]))
+    assert relative(found.features, golden["inception/torch_fidelity_2048"]) < TOLERANCE
+    assert relative(found.logits, golden["inception/torch_fidelity_logits_unbiased"]) < TOLERANCE
+    assert (extractor.dimension, extractor.identity["layer"]) == (2048, "pool")
+    assert torch.equal(found.features, extractor(torch.from_numpy(golden["inception/images_u8"])).features)
+
+
+@pytest.mark.parametrize("width", [64, 192, 768])
+def test_lower_blocks_agree_with_torch_fidelity(weights, golden, width):
+    extractor = load_extractor("inception", weights, layer=f"pool{width}")
+    found = extractor(torch.from_numpy(golden["inception/images_u8"]))
+    assert relative(found.features, golden[f"inception/torch_fidelity_{width}"]) < TOLERANCE
+    assert found.logits is None
+    assert extractor.dimension == width
+
+
+def test_pytorch_fids_conventions_by_name(weights, golden):
+    extractor = load_extractor("inception", weights, resize="half-pixel", normalisation="symmetric")
+    found = extractor(torch.from_numpy(golden["inception/images_u8"]))
+    assert relative(found.features, golden["inception/pytorch_fid_pool3"]) < TOLERANCE
+    assert extractor.identity["resize"] == "half-pixel"
+
+
+def test_resizes_agree_with_the_references(golden):
+    images = torch.from_numpy(golden["inception/images_u8"]).float()
+    rows = RESIZES["tf1-bilinear"](images)[:, :, 0]
+    assert relative(rows, golden["resize/tf1_299_row0"]) < 1e-6
+    rows = RESIZES["half-pixel"](images)[:, :, 0] / 255
+    assert relative(rows, golden["resize/torch_299_row0"]) < 1e-6
+
+
+@pytest.mark.parametrize("name", sorted(RESIZES))
+def test_resizes_keep_constants_and_the_size_of_full_images(name):
+    assert torch.allclose(RESIZES[name](torch.full((1, 3, 32, 20), 77.0)), torch.tensor(77.0), rtol=1e-5)
+    full = torch.rand(1, 3, 299, 299) * 255
+    assert torch.allclose(RESIZES[name](full), full, atol=1e-3)
+
+
+def test_grey_images_are_repeated(weights):
+    extractor = load_extractor("inception", weights, layer="pool64")
+    grey = torch.randint(0, 256, (2, 1, 16, 16), dtype=torch.uint8)
+    assert torch.equal(extractor(grey).features, extractor(grey.expand(-1, 3, -1, -1)).features)
+
+
+def test_refusals(weights, tmp_path):
+    with pytest.raises(ValueError, match="unknown resize 'lanczos': known are tf1-bilinear"):
+        load_extractor("inception", weights, resize="lanczos")
+    with pytest.raises(ValueError, match="unknown layer"):
+        load_extractor("inception", weights, layer="mixed8")
+    other = tmp_path / "other.pth"
+    torch.save({"conv1.weight": torch.zeros(3)}, other)
+    with pytest.raises(ValueError, match=r"does not fit FidInception: \d+ tensors differ"):
+        load_extractor("inception", other)
