@@ -85,8 +85,9 @@ def show(model: str, sampler: str, images: Tensor, evaluations: int, seconds: fl
 def save_grid(images: Tensor, path: Path, columns: int = 24, scale: int = 5) -> None:
     """The first images, at most 12 rows of them, as one enlarged picture."""
     rows = min(12, len(images) // columns)
-    tiles = images[: columns * rows, 0].reshape(rows, columns, 8, 8).permute(0, 2, 1, 3)
-    picture = Image.fromarray(tiles.reshape(rows * 8, columns * 8).numpy())
+    framed = torch.nn.functional.pad(images[: columns * rows, 0], (1, 1, 1, 1), value=64)
+    tiles = framed.reshape(rows, columns, 10, 10).permute(0, 2, 1, 3)
+    picture = Image.fromarray(tiles.reshape(rows * 10, columns * 10).numpy())
     picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(path)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from jobs.datasets import Dataset
 from jobs.fingerprint import file_sha256, fingerprint
 from jobs.training_loops import Loop, prepare, read_section
 from jobs.training_spec import load_training_spec
@@ -37,6 +38,7 @@ class TrainingRecord:
     identity: str  # fingerprint of spec and data
     spec: dict[str, Any]
     data: dict[str, Any]  # name, number of images, content hash
+    held_out: dict[str, Any]
     steps: int
     losses: list[dict[str, float]]  # means over equal stretches of the training; `step` is the end of each
     evaluation: dict[str, float]
@@ -63,24 +65,24 @@ def train(spec_path: Path, out: Path, progress: Progress | None = None) -> Train
         OtherTrainingError: the folder holds another training of this name.
     """
     spec = load_training_spec(spec_path)
-    data = read_section(spec.data)
-    settings = spec.model_dump(mode="json", exclude={"description", "save_every"})
-    settings["data"], data_hash = spec.data.name, data.content_hash
-    folder = _Folder(out, spec.name, fingerprint({"spec": settings, "data": data_hash}))
+    data, held_out = read_section(spec.data), read_section(spec.held_out)
+    settings = spec.model_dump(mode="json", exclude={"description", "data", "held_out", "save_every"})
+    described = {"data": _described(data), "held_out": _described(held_out)}
+    folder = _Folder(out, spec.name, fingerprint({"spec": settings, **described}))
     finished = folder.read_record()
     if finished is not None:
         return finished
-    prepared = prepare(spec, data)
+    prepared = prepare(spec, data, held_out)
     curve, seconds = _run(prepared.loop, folder, spec.save_every, progress)
     prepared.save(folder.weights)
     record = TrainingRecord(
         name=spec.name,
         identity=folder.identity,
         spec=settings,
-        data={"name": data.name, "images": len(data), "sha256": data_hash},
+        **described,
         steps=prepared.loop.steps,
         losses=curve,
-        evaluation=prepared.evaluate(),
+        evaluation={name: round(value, 5) for name, value in prepared.evaluate().items()},
         seconds=round(seconds, 1),
         parameters=sum(p.numel() for network in prepared.networks for p in network.parameters()),
         weights={
@@ -93,6 +95,10 @@ def train(spec_path: Path, out: Path, progress: Progress | None = None) -> Train
     )
     folder.finish(record)
     return record
+
+
+def _described(data: Dataset) -> dict[str, Any]:
+    return {"name": data.name, "images": len(data), "sha256": data.content_hash}
 
 
 def _run(

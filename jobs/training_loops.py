@@ -49,20 +49,20 @@ class Prepared:
     evaluate: Callable[[], dict[str, float]]
 
 
-def prepare(spec: TrainingSpec, data: Dataset) -> Prepared:
+def prepare(spec: TrainingSpec, data: Dataset, held_out: Dataset) -> Prepared:
     """The loop of a spec, its networks drawn from the spec's seed.
 
-    Raises DatasetError when a second data set cannot be read or the data lack labels, and SpecError when the
-    model makes other images than the data's.
+    Raises DatasetError when labels are needed and missing, and SpecError when the model makes images of another
+    shape than the data's.
     """
     with keyed_randomness(spec.seed, INITIALISATION):
         match spec:
             case ClassifierTrainingSpec():
-                return _classifier(spec, data)
+                return _classifier(spec, data, held_out)
             case ScoreMatchingSpec():
-                return _score_matching(spec, data)
+                return _score_matching(spec, data, held_out)
             case GANSpec():
-                return _gan(spec, data)
+                return _gan(spec, data, held_out)
 
 
 def read_section(section: DataSet) -> Dataset:
@@ -70,9 +70,9 @@ def read_section(section: DataSet) -> Dataset:
     return read_dataset(section.name, None if section.path is None else Path(section.path))
 
 
-def _classifier(spec: ClassifierTrainingSpec, data: Dataset) -> Prepared:
+def _classifier(spec: ClassifierTrainingSpec, data: Dataset, held_out: Dataset) -> Prepared:
     images, labels = _labelled(data)
-    held_images, held_labels = _labelled(read_section(spec.held_out))
+    held_images, held_labels = _labelled(held_out)
     architecture = {
         "channels": images.shape[1],
         "classes": int(labels.max()) + 1,
@@ -94,7 +94,7 @@ def _classifier(spec: ClassifierTrainingSpec, data: Dataset) -> Prepared:
     return Prepared(ClassifierTraining(network, images, labels, settings), (network,), save, evaluate)
 
 
-def _score_matching(spec: ScoreMatchingSpec, data: Dataset) -> Prepared:
+def _score_matching(spec: ScoreMatchingSpec, data: Dataset, held_out: Dataset) -> Prepared:
     config = _config(spec, data)
     networks = config.networks()
     model = config.model(networks)
@@ -105,10 +105,16 @@ def _score_matching(spec: ScoreMatchingSpec, data: Dataset) -> Prepared:
     def save(path: Path) -> None:
         save_model(path, config, {"network": loop.average.network})
 
-    return Prepared(loop, tuple(networks.values()), save, dict)
+    def evaluate() -> dict[str, float]:
+        return {
+            "train_loss": loop.averaged_loss(loop.images),
+            "held_out_loss": loop.averaged_loss(torch.from_numpy(held_out.images)),
+        }
+
+    return Prepared(loop, tuple(networks.values()), save, evaluate)
 
 
-def _gan(spec: GANSpec, data: Dataset) -> Prepared:
+def _gan(spec: GANSpec, data: Dataset, held_out: Dataset) -> Prepared:
     config = _config(spec, data)
     networks = config.networks()
     model = config.model(networks)
@@ -120,7 +126,16 @@ def _gan(spec: GANSpec, data: Dataset) -> Prepared:
     def save(path: Path) -> None:
         save_model(path, config, {**networks, "generator": loop.average.network})
 
-    return Prepared(loop, tuple(networks.values()), save, dict)
+    def evaluate() -> dict[str, float]:
+        train_logit, generated_logit = loop.logits(images)
+        held_out_logit, _ = loop.logits(torch.from_numpy(held_out.images))
+        return {
+            "train_logit": train_logit,
+            "held_out_logit": held_out_logit,
+            "generated_logit": generated_logit,
+        }
+
+    return Prepared(loop, tuple(networks.values()), save, evaluate)
 
 
 def _config(spec: ScoreMatchingSpec | GANSpec, data: Dataset) -> ModelConfig:

@@ -79,6 +79,7 @@ class _Common(Section):
     name: PlainName
     description: str = ""
     data: Data
+    held_out: Data  # never trained on; the record says how the finished network does on it
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     save_every: Positive = 60.0  # seconds between savings of an unfinished training
 
@@ -87,7 +88,6 @@ class ClassifierTrainingSpec(_Common):
     """A digits classifier for use as a feature extractor."""
 
     kind: Literal["classifier"]
-    held_out: Data  # accuracy on it goes into the record
     network: DigitsNetwork = DigitsNetwork()
     training: ClassifierLoop
 
@@ -169,11 +169,8 @@ def _with_absolute_paths(spec: TrainingSpec, path: Path) -> TrainingSpec:
     problems: list[Problem] = []
     found: dict[str, DataSet] = {}
     for key in ("data", "held_out"):
-        section = getattr(spec, key, None)
-        if section is None:
-            continue
         try:
-            found[key] = resolve_data_set(section, path.resolve().parent, key)
+            found[key] = resolve_data_set(getattr(spec, key), path.resolve().parent, key)
         except UnresolvedError as error:
             problems.append(Problem(path_text(error.key), str(error)))
     if problems:

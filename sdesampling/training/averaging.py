@@ -6,6 +6,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class ExponentialMovingAverage:
@@ -27,7 +28,7 @@ class ExponentialMovingAverage:
         """Move a little towards the network's present parameters."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for average, parameter in zip(self.network.parameters(), network.parameters(), strict=True):
-            average.lerp_(parameter, 1 - decay)
+        move = get_ema_multi_avg_fn(decay)  # all parameters in one call: they are many and small
+        move(list(self.network.parameters()), list(network.parameters()), self.updates)
         for copied, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
             copied.copy_(buffer)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from sdesampling.training.averaging import ExponentialMovingAverage
-from sdesampling.training.randomness import keyed_randomness
+from sdesampling.training.randomness import EVALUATION, keyed_randomness
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,13 @@ class GANTraining:
         self.completed = 0
         self.average = ExponentialMovingAverage(generator, settings.ema_decay)
         self._generator_optimizer = torch.optim.Adam(
-            generator.parameters(), lr=settings.generator_learning_rate, betas=settings.betas
+            generator.parameters(), lr=settings.generator_learning_rate, betas=settings.betas, fused=True
         )
         self._discriminator_optimizer = torch.optim.Adam(
-            discriminator.parameters(), lr=settings.discriminator_learning_rate, betas=settings.betas
+            discriminator.parameters(),
+            lr=settings.discriminator_learning_rate,
+            betas=settings.betas,
+            fused=True,
         )
 
     def advance(self) -> dict[str, float]:
@@ -117,6 +120,16 @@ class GANTraining:
         self._generator_optimizer.step()
         self.average.update(self.generator)
         return {"generator_loss": loss.item()}
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> tuple[float, float]:
+        """Mean logits, in eval mode, of uint8 images and of as many images of the averaged generator."""
+        self.discriminator.eval()
+        with keyed_randomness(self.settings.seed, EVALUATION):
+            latents = torch.randn(len(images), self.latent_dim, device=self.images.device)
+            generated = self.discriminator(self.average.network(latents))
+        real = self.discriminator(images.float() / 127.5 - 1)
+        return real.mean().item(), generated.mean().item()
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed training needs: plain data and tensors."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 INITIALISATION = 2**32 - 1  # the step under which a network's first weights are drawn
+EVALUATION = 2**32 - 2  # the step under which a finished network is judged
 _GOLDEN = 0x9E3779B1  # 2**32 / golden ratio: keeps seeds apart in the 32 bits that torch's generator heeds
 
 

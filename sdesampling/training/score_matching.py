@@ -5,6 +5,7 @@ Knows a score model and a tensor of images. Must not know files, data sets or sa
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 from sdesampling.score import ScoreModel
 from sdesampling.sde import per_sample
 from sdesampling.training.averaging import ExponentialMovingAverage
-from sdesampling.training.randomness import keyed_randomness
+from sdesampling.training.randomness import EVALUATION, keyed_randomness
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,22 @@ class ScoreMatchingSettings:
     likelihood_weighting: bool = False  # weight g(t)^2 in place of the variance (Song et al. 2021)
     smallest_time: float = 1e-5  # times are uniform between this and 1
     seed: int = 0
+
+
+def denoising_loss(model: ScoreModel, x: Tensor, settings: ScoreMatchingSettings) -> Tensor:
+    """Loss of data (batch, channels, height, width), in the network's range: mean over batch and pixels.
+
+    With score s, noise z and standard deviation v of x(t) given x(0): |v s + z|^2, or with likelihood
+    weighting |g (s + z / v)|^2, at one uniform time for each sample.
+    """
+    t = settings.smallest_time + torch.rand(len(x), device=x.device) * (1 - settings.smallest_time)
+    z = torch.randn_like(x)
+    mean, std = model.sde.marginal_prob(x, t)
+    residual = per_sample(std, x) * model.score(mean + per_sample(std, x) * z, t) + z
+    if settings.likelihood_weighting:
+        _, diffusion = model.sde.sde(x, t)
+        residual = per_sample(diffusion / std, x) * residual
+    return residual.square().mean()
 
 
 class ScoreMatching:
@@ -58,7 +75,7 @@ class ScoreMatching:
         self.steps = settings.steps
         self.completed = 0
         self.average = ExponentialMovingAverage(model.network, settings.ema_decay)
-        self._optimizer = torch.optim.Adam(model.network.parameters(), lr=settings.learning_rate)
+        self._optimizer = torch.optim.Adam(model.network.parameters(), lr=settings.learning_rate, fused=True)
 
     def advance(self) -> dict[str, float]:
         """One optimiser step; returns the batch's loss."""
@@ -66,8 +83,7 @@ class ScoreMatching:
         network.train()
         with keyed_randomness(settings.seed, self.completed):
             chosen = torch.randint(len(self.images), (settings.batch_size,), device=self.images.device)
-            x = self.images[chosen].float() / 255
-            loss = self.loss(2 * x - 1 if self.model.centered else x)
+            loss = denoising_loss(self.model, self._scaled(self.images[chosen]), settings)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
@@ -78,24 +94,19 @@ class ScoreMatching:
         self.completed += 1
         return {"loss": loss.item()}
 
-    def loss(self, x: Tensor) -> Tensor:
-        """Loss of data (batch, channels, height, width), in the network's range: mean over batch and pixels.
+    @torch.no_grad()
+    def averaged_loss(self, images: Tensor, repetitions: int = 16) -> float:
+        """Loss of the averaged network over uint8 images (count, channels, height, width), with fixed noise."""
+        model = copy.copy(self.model)
+        model.network = self.average.network
+        with keyed_randomness(self.settings.seed, EVALUATION):
+            losses = [denoising_loss(model, self._scaled(images), self.settings) for _ in range(repetitions)]
+        return torch.stack(losses).mean().item()
 
-        With score s, noise z and standard deviation v of x(t) given x(0): |v s + z|^2, or with likelihood
-        weighting |g (s + z / v)|^2.
-        """
-        sde = self.model.sde
-        t = self.settings.smallest_time + torch.rand(len(x), device=x.device) * (
-            1 - self.settings.smallest_time
-        )
-        z = torch.randn_like(x)
-        mean, std = sde.marginal_prob(x, t)
-        score = self.model.score(mean + per_sample(std, x) * z, t)
-        residual = per_sample(std, x) * score + z
-        if self.settings.likelihood_weighting:
-            _, diffusion = sde.sde(x, t)
-            residual = per_sample(diffusion / std, x) * residual
-        return residual.square().mean()
+    def _scaled(self, images: Tensor) -> Tensor:
+        """uint8 images in the network's range."""
+        x = images.float() / 255
+        return 2 * x - 1 if self.model.centered else x
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed training needs: plain data and tensors."""

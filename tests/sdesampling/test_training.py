@@ -18,6 +18,7 @@ from sdesampling.sde import SDE, VE, VP, SubVP
 from sdesampling.training import GANSettings, GANTraining, ScoreMatching, ScoreMatchingSettings
 from sdesampling.training.averaging import ExponentialMovingAverage
 from sdesampling.training.randomness import keyed_randomness
+from sdesampling.training.score_matching import denoising_loss
 
 SHAPE = (1, 2, 2)
 MEAN, STD = 0.6, 0.15  # of the data, in [0, 1]
@@ -70,16 +71,16 @@ def test_loss_of_the_true_score_is_the_closed_form_minimum(sde: SDE, likelihood_
     mean, std = data_moments(sde)
     network = GaussianNetwork(sde, torch.full(SHAPE, mean), torch.full(SHAPE, std))
     settings = ScoreMatchingSettings(steps=1, smallest_time=0.01, likelihood_weighting=likelihood_weighting)
-    # an optimiser needs a parameter; the loss does not depend on it
-    network.register_parameter("unused", nn.Parameter(torch.zeros(())))
-    loop = ScoreMatching(ScoreModel(network, sde, SHAPE), gaussian_images(1), settings)
+    model = ScoreModel(network, sde, SHAPE)
     times = 0.01 + 0.99 * (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
     m, v = sde.mean_coefficient(times), sde.std(times)
     expected = m**2 * std**2 / (m**2 * std**2 + v**2)
     if likelihood_weighting:
         expected = expected * (sde.sde(times[:, None], times)[1] / v) ** 2
     with keyed_randomness(0, 0), torch.no_grad():
-        losses = [loop.loss(mean + std * torch.randn(40_000, *SHAPE)).item() for _ in range(8)]
+        losses = [
+            denoising_loss(model, mean + std * torch.randn(40_000, *SHAPE), settings).item() for _ in range(8)
+        ]
     estimate = sum(losses) / len(losses)
     error = torch.tensor(losses).std().item() / math.sqrt(len(losses))
     assert error < 0.02 * estimate
@@ -108,6 +109,17 @@ def test_score_matching_learns_a_gaussian(sde: SDE, likelihood_weighting: bool) 
     assert isinstance(average, FittedGaussian)
     torch.testing.assert_close(average.mean, torch.full(SHAPE, mean), atol=0.05, rtol=0)
     torch.testing.assert_close(average.log_std.exp(), torch.full(SHAPE, std), atol=0.05, rtol=0)
+
+
+def test_averaged_loss_is_that_of_the_average_with_the_same_noise_every_time() -> None:
+    loop = score_matching()
+    images = gaussian_images(64)
+    before = loop.averaged_loss(images)
+    assert loop.averaged_loss(images) == before
+    loop.model.network.load_state_dict({k: v + 1 for k, v in loop.model.network.state_dict().items()})
+    assert loop.averaged_loss(images) == before
+    loop.average.update(loop.model.network)
+    assert loop.averaged_loss(images) != before
 
 
 def test_learning_rate_rises_and_falls() -> None:
@@ -256,6 +268,8 @@ def test_closing_steps_bring_the_logit_to_the_log_ratio_of_the_densities() -> No
     assert discriminator.slope.item() == pytest.approx(slope, rel=0.1)
     assert discriminator.offset.item() == pytest.approx(0.0, abs=0.1)
     assert "generator_loss" not in losses
+    real, fake = loop.logits(flat_images(4000, data, std))
+    assert (real, fake) == pytest.approx((slope * data, slope * generated), abs=0.1)
     assert (generator.mean.item(), generator.std.item()) == pytest.approx((generated, std))
 
 
