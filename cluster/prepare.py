@@ -74,7 +74,7 @@ class Prepared:
 def prepare(store: Store, sweep: Sweep, note: Callable[[str], None]) -> Prepared:
     """Ready the store for a run and say what is left. The caller holds the sweep's lease.
 
-    Raises NotRunnableError when weights are missing or cells contradict each other, WrongWeightsError, OSError.
+    Raises NotRunnableError when weights are missing or cells contradict each other, and WrongWeightsError.
     """
     if sweep.missing:
         raise NotRunnableError("\n".join(sweep.missing))

@@ -63,6 +63,8 @@ def build_model(
 
 def sampler_of(configuration: data.Configuration, source: Source) -> Sampler:
     """Return the configuration's sampler on what `build_model` gave. Raises ValueError if they do not fit."""
+    if isinstance(source, Tensor) and configuration.sampler.kind == "noise":
+        source = source[0]  # the shape of an image, not that of the data set
     return build_sampler(model=source, **configuration.sampler.model_dump())
 
 
