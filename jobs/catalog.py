@@ -26,7 +26,6 @@ CATALOG = Path(str(importlib.resources.files("jobs") / "catalog"))
 WEIGHTS = CATALOG / "weights"
 
 EMBEDDED_MODELS = ("digits-ve", "digits-vp", "digits-gan")
-DATA_SETS = ("digits", "digits-train", "digits-heldout")
 
 T = TypeVar("T")
 
@@ -67,6 +66,28 @@ class ForeignNetwork:
 
 
 FOREIGN = {"mnist_mlp_gan": ForeignNetwork(("generator", "discriminator"), "latent", (1, 28, 28))}
+
+
+@dataclass(frozen=True)
+class KnownDataSet:
+    """A data set that needs no path: what it holds, so that planning need not read it."""
+
+    images: int
+    shape: tuple[int, int, int]
+    content: str  # hash of its pixels, checked when it is read
+
+
+DATA_SETS = {
+    "digits": KnownDataSet(
+        1797, (1, 8, 8), "b8f6054dededc0561caea7e2402289755ead4f49b648b87acc8aa0c9f0e3d73a"
+    ),
+    "digits-train": KnownDataSet(
+        1248, (1, 8, 8), "1280abf6140fd26dd6d1656c4de09c22733b74aa486f98ee102ed87ef2cfc4f1"
+    ),
+    "digits-heldout": KnownDataSet(
+        549, (1, 8, 8), "c14cc9fe6aad63214cf20d0943703978c6ae6a6370a2a0f99c5bb9df62b551b2"
+    ),
+}
 
 
 def spec_names() -> list[str]:
@@ -243,23 +264,21 @@ def resolve_data_set(section: DataSet, folder: Path, *key: str) -> DataSet:
 def _data_set_model(section: DataSet, folder: Path, *key: str) -> Resolved[Model]:
     """A data set as what the control `real` samples from."""
     data_set = resolve_data_set(section, folder, *key)
-    path = None if data_set.path is None else Path(data_set.path)
-    shape, images, content = _data_set_content(data_set.name, path)
-    return Resolved(
-        Model(
-            name=data_set.name,
-            family="dataset",
-            shape=shape,
-            dataset=data_set,
-            content=content,
-            images=images,
-        )
+    known = DATA_SETS[data_set.name] if data_set.path is None else _read(data_set.name, Path(data_set.path))
+    model = Model(
+        name=data_set.name,
+        family="dataset",
+        shape=known.shape,
+        dataset=data_set,
+        content=known.content,
+        images=known.images,
     )
+    return Resolved(model)
 
 
 @functools.cache
-def _data_set_content(name: str, path: Path | None) -> tuple[tuple[int, int, int], int, str]:
-    """Shape of its images, their number, and the content hash; reads the whole data set."""
+def _read(name: str, path: Path) -> KnownDataSet:
+    """Read a whole data set for what must be known of it."""
     from jobs.datasets import DatasetError, read_dataset  # imports pyarrow
 
     try:
@@ -267,4 +286,4 @@ def _data_set_content(name: str, path: Path | None) -> tuple[tuple[int, int, int
     except DatasetError as error:
         raise UnresolvedError(str(error), "dataset") from None
     channels, height, width = data.images.shape[1:]
-    return (channels, height, width), len(data), data.content_hash
+    return KnownDataSet(len(data), (channels, height, width), data.content_hash)

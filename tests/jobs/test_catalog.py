@@ -12,6 +12,7 @@ from spec_files import SDES, sweep_of, write_model
 
 from jobs import catalog
 from jobs.configuration import Configuration
+from jobs.datasets import read_dataset
 from jobs.fingerprint import file_sha256
 from jobs.modelfiles import safetensors_metadata
 from jobs.plan import costs
@@ -156,6 +157,16 @@ def test_extractors_are_those_of_the_fid_package(nothing_added: Path):
     assert load_extractor("digits-cnn", path).dimension == resolved.thing.dimension
 
 
+def test_known_data_sets_are_as_they_are_read():
+    for name, known in catalog.DATA_SETS.items():
+        data = read_dataset(name)
+        assert (len(data), data.images.shape[1:], data.content_hash) == (
+            known.images,
+            known.shape,
+            known.content,
+        )
+
+
 def test_header_of_a_shipped_file_is_read_without_tensors():
     from sdesampling.models import read_config
 
@@ -210,3 +221,6 @@ def test_every_complete_spec_in_the_documentation_is_accepted(tmp_path: Path):
     assert table.columns == ("VE P100", "VE C100", "VE PC100", "VP P100", "VP C100", "VP PC100", "DDLS 100")
     assert len(table.configurations) == 2 * 2 * 5 + 1
     assert "VE P1000" in published
+    readme = (page.parents[1] / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert len(sweep_of(tmp_path, example).configurations) == 20
