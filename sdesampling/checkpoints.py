@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from sdesampling.choices import one_of
-from sdesampling.models import ModelError, ScoreConfig, check_tensors
+from sdesampling.models import ModelError, ScoreConfig, check_tensors, expected_tensors
 
 Weights = Literal["ema", "raw"]
 
@@ -72,7 +72,9 @@ class Checkpoint:
         if self.averaged is None:
             raise CheckpointError("the checkpoint has no averaged weights: ask for the raw ones")
         if isinstance(self.averaged, dict):
-            check_tensors("averaged weights", self.averaged, dict(network.named_parameters()))
+            check_tensors(
+                "averaged weights", self.averaged, dict(network.named_parameters()), CheckpointError
+            )
             return self.averaged
         trained = {name: each for name, each in network.named_parameters() if each.requires_grad}
         if len(self.averaged) != len(trained):
@@ -80,7 +82,7 @@ class Checkpoint:
                 f"{len(self.averaged)} averaged tensors, but {len(trained)} trained parameters in the network"
             )
         averages = dict(zip(trained, self.averaged, strict=True))
-        check_tensors("averaged weights", averages, trained)
+        check_tensors("averaged weights", averages, trained, CheckpointError)
         return averages
 
 
@@ -218,15 +220,17 @@ def _check_sigmas(tensors: Mapping[str, Tensor], network: nn.Module) -> None:
 
 def _fitting(tensors: Mapping[str, Tensor]) -> str:
     """Which published models have these tensors, to be added to an error."""
-    from sdesampling.networks.published import PUBLISHED  # builds configurations that only an error needs
+    from sdesampling.networks.published import PUBLISHED  # only errors need it
 
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    fitting = []
-    for name, config in PUBLISHED.items():
-        with torch.device("meta"):
-            expected = config.networks()["network"].state_dict()
-        if {key: tensor.shape for key, tensor in expected.items()} == shapes:
-            fitting.append(name)
+    fits: dict[str, bool] = {}  # by description of the network, which several models share
+    for config in PUBLISHED.values():
+        if str(config.network) not in fits:
+            expected = expected_tensors(config)
+            fits[str(config.network)] = shapes == {
+                name.removeprefix("network."): tensor.shape for name, tensor in expected.items()
+            }
+    fitting = [name for name, config in PUBLISHED.items() if fits[str(config.network)]]
     return f"; the tensors are those of {', '.join(fitting)}" if fitting else ""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,9 +22,9 @@ from torch import Tensor, nn
 
 from sdesampling.choices import check_arguments, one_of
 from sdesampling.latent import LatentModel
-from sdesampling.networks import build_network
+from sdesampling.networks import NCSNpp, build_network
 from sdesampling.score import ScoreModel
-from sdesampling.sde import SDES
+from sdesampling.sde import SDE, SDES, VE
 
 Model = ScoreModel | LatentModel
 Description = Mapping[str, Any]  # a name and its arguments in one mapping
@@ -109,15 +110,15 @@ class ScoreConfig(ModelConfig):
                 f"continuous = {self.continuous}, scales = {self.scales}: a discretely trained model needs "
                 "its number of scales, a continuous one has none"
             )
+        network = networks["network"]
         arguments = dict(self.sde)
         try:
             family = arguments.pop("family", None)
             one_of("sde family", family, SDES)
             check_arguments(f"sde {family!r}", SDES[family], arguments)
-            sde = SDES[family](**arguments)
-            return ScoreModel(
-                networks["network"],
-                sde,
+            model = ScoreModel(
+                network,
+                SDES[family](**arguments),
                 self.shape,
                 continuous=self.continuous,
                 scales=self.scales,
@@ -125,6 +126,9 @@ class ScoreConfig(ModelConfig):
             )
         except (TypeError, ValueError) as error:
             raise ModelError(str(error)) from error
+        if self.scales is not None and isinstance(network, NCSNpp):
+            _check_scales(network, model.sde, self.scales)
+        return model
 
 
 @dataclass(frozen=True)
@@ -217,8 +221,13 @@ def expected_tensors(config: ModelConfig) -> dict[str, Tensor]:
     }
 
 
-def check_tensors(what: str, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise ModelError unless names and shapes are those expected; it counts the differences."""
+def check_tensors(
+    what: str,
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    error: type[ModelError] = ModelError,
+) -> None:
+    """Raise an error that counts the differences unless names and shapes are those expected."""
     missing = [name for name in expected if name not in tensors]
     surplus = [name for name in tensors if name not in expected]
     reshaped = [
@@ -232,7 +241,7 @@ def check_tensors(what: str, tensors: Mapping[str, Tensor], expected: Mapping[st
         *reshaped,
     ]
     if differences:
-        raise ModelError(
+        raise error(
             f"{what}: {len(differences)} tensors differ from the configuration's {len(expected)}, "
             f"first: {'; '.join(differences[:3])}"
         )
@@ -247,6 +256,23 @@ def _network(role: str, description: Description) -> nn.Module:
         return build_network(name, **arguments)
     except (TypeError, ValueError) as error:
         raise ModelError(f"{role}: {error}") from error
+
+
+def _check_scales(network: NCSNpp, sde: SDE, scales: int) -> None:
+    """Raise ModelError unless the scales that a discretely trained network counts are those of its SDE."""
+    if network.embedding_type == "fourier":
+        raise ModelError(
+            "a discretely trained network counts its scales: embedding_type fourier takes sigmas"
+        )
+    if not isinstance(sde, VE) or network.sigmas.is_meta:
+        return
+    ours = (len(network.sigmas), *network.sigmas[[0, -1]].tolist())
+    theirs = (scales, sde.sigma_max, sde.sigma_min)
+    if not all(math.isclose(a, b, rel_tol=1e-4) for a, b in zip(ours, theirs, strict=True)):
+        raise ModelError(
+            "noise scales: the network has {} from {:g} to {:g}".format(*ours)
+            + ", the model {} from {:g} to {:g}".format(*theirs)
+        )
 
 
 def _is_count(value: object) -> bool:

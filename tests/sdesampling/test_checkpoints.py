@@ -1,0 +1,185 @@
+"""Checkpoints of score_sde and NCSN: which weights come out, and what is said about files of another kind."""
+
+import hashlib
+import pickle
+
+import pytest
+import torch
+from golden_networks import GOLDEN, golden_array, golden_config, relative_error
+
+from sdesampling.checkpoints import CheckpointError, read_checkpoint
+from sdesampling.models import ModelConfig, load_model, save_model
+
+FOURIER = GOLDEN / "networks_tiny_ve_fourier.pth"
+NAME = "tiny_ve_fourier"
+
+
+@pytest.fixture(scope="module")
+def content():
+    return torch.load(FOURIER, weights_only=True)
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(content, **options):
+        torch.save(content, tmp_path / "checkpoint.pth", **options)
+        return tmp_path / "checkpoint.pth"
+
+    return write
+
+
+def test_what_a_score_sde_checkpoint_holds():
+    checkpoint = read_checkpoint(FOURIER)
+    assert checkpoint.step == 800
+    assert checkpoint.sha256 == hashlib.sha256(FOURIER.read_bytes()).hexdigest()
+    assert checkpoint.parameters == 190_835 + 1000  # those of the network and the noise scales
+
+
+@pytest.mark.parametrize("weights", ["ema", "raw"])
+def test_averaged_and_raw_weights_give_the_golden_outputs(weights):
+    network = read_checkpoint(FOURIER).network(golden_config(NAME), weights)
+    with torch.no_grad():
+        y = network(golden_array(f"{NAME}/sigma_x"), golden_array(f"{NAME}/sigma_labels"))
+    assert relative_error(y, golden_array(f"{NAME}/sigma_y_{weights}")) < 1e-5
+    other = "raw" if weights == "ema" else "ema"
+    assert relative_error(y, golden_array(f"{NAME}/sigma_y_{other}")) > 1e-3
+
+
+def test_noise_scales_are_float32_whatever_the_checkpoint_has(content):
+    assert content["model"]["module.sigmas"].dtype == torch.float64
+    assert read_checkpoint(FOURIER).network(golden_config(NAME)).sigmas.dtype == torch.float32
+
+
+def test_conversion_to_a_model_keeps_every_value(tmp_path):
+    config = golden_config(NAME)
+    network = read_checkpoint(FOURIER).network(config)
+    save_model(tmp_path / "model.safetensors", config, {"network": network})
+    model = load_model(tmp_path / "model.safetensors")
+    x, sigma = golden_array(f"{NAME}/sigma_x"), golden_array(f"{NAME}/sigma_labels")
+    with torch.no_grad():
+        assert torch.equal(model.network(x, sigma), network(x, sigma))
+
+
+def test_files_of_old_pytorch_versions_are_read(content, written):
+    old = read_checkpoint(written(content, _use_new_zipfile_serialization=False))
+    assert old.step == 800
+    assert all(torch.equal(old.raw[name], value) for name, value in read_checkpoint(FOURIER).raw.items())
+
+
+def test_averages_of_another_network_are_refused(content, written):
+    shadow = content["ema"]["shadow_params"]
+    for averages, message in (
+        (shadow[:-1], "averaged tensors, but"),
+        ([shadow[1], shadow[0], *shadow[2:]], "averaged weights: 2 tensors differ"),
+    ):
+        path = written({**content, "ema": {**content["ema"], "shadow_params": averages}})
+        with pytest.raises(CheckpointError, match=message):
+            read_checkpoint(path).network(golden_config(NAME))
+
+
+def test_another_configuration_is_refused_with_the_count_of_differences():
+    config = golden_config(NAME)
+    content = {**config.network, "nf": 32}
+    other = ModelConfig.from_dict(
+        {"family": "score", "shape": [3, 8, 8], "centered": False, "network": content, "sde": config.sde}
+    )
+    with pytest.raises(CheckpointError, match=r"tensors differ from the configuration's \d+, first: all_mod"):
+        read_checkpoint(FOURIER).network(other)
+
+
+def test_the_published_model_that_a_checkpoint_is_of_is_named(content, written):
+    from sdesampling.networks.published import PUBLISHED
+
+    with torch.device("meta"):
+        state = PUBLISHED["vp/cifar10_ddpm"].networks()["network"].state_dict()
+    zeros = {f"module.{name}": torch.zeros(1).expand(tensor.shape) for name, tensor in state.items()}
+    path = written({"model": zeros, "ema": content["ema"], "step": 1, "optimizer": {}})
+    with pytest.raises(CheckpointError, match="those of ve/cifar10_ddpm, vp/cifar10_ddpm"):
+        read_checkpoint(path).network(golden_config(NAME))
+
+
+def test_other_noise_scales_are_refused():
+    config = golden_config(NAME)
+    other = ModelConfig.from_dict(
+        {
+            "family": "score",
+            "shape": [3, 8, 8],
+            "centered": False,
+            "network": {**config.network, "sigma_max": 20.0},
+            "sde": config.sde,
+        }
+    )
+    with pytest.raises(CheckpointError, match=r"scales run from 50 to 0\.01, the configuration's from 20"):
+        read_checkpoint(FOURIER).network(other)
+
+
+def test_a_list_is_a_checkpoint_of_ncsn(content, written):
+    checkpoint = read_checkpoint(written([content["model"], content["optimizer"]]))
+    assert checkpoint.step is None
+    checkpoint.network(golden_config(NAME), "raw")
+    with pytest.raises(CheckpointError, match="no averaged weights: ask for the raw ones"):
+        checkpoint.network(golden_config(NAME), "ema")
+
+
+def test_ncsnv2_keeps_averages_by_name(content, written):
+    averages = {name: torch.full_like(value, 0.5) for name, value in content["model"].items()}
+    del averages["module.sigmas"]
+    checkpoint = read_checkpoint(written([content["model"], content["optimizer"], 3, 77, averages]))
+    assert checkpoint.step == 77
+    network = checkpoint.network(golden_config(NAME))
+    assert all((parameter == 0.5).all() for parameter in network.parameters())
+
+
+class Code:
+    """Something that a checkpoint must not hold."""
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (lambda content: content["optimizer"], "the state of an optimizer"),
+        (lambda content: content["model"], r"a plain state dict of \d+ tensors"),
+        (lambda content: {"epoch": 3}, "a mapping with the keys epoch"),
+        (lambda content: [1, 2, 3], "a list of 3"),
+        (lambda content: torch.zeros(2), "a Tensor"),
+        (lambda content: Code(), "never loaded"),
+        (lambda content: {**content, "ema": {}}, "no list of shadow_params"),
+        (lambda content: {**content, "model": {"a": 1}}, "should hold the tensors of a network"),
+    ],
+)
+def test_other_contents_are_named(content, written, part, message):
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(written(part(content)))
+
+
+def test_a_truncated_checkpoint_says_how_much_of_it_is_there(tmp_path):
+    whole = FOURIER.read_bytes()
+    path = tmp_path / "checkpoint.pth"
+    path.write_bytes(whole[: len(whole) * 6 // 10])
+    with pytest.raises(CheckpointError, match=r"truncated at about (59|60|61)%"):
+        read_checkpoint(path)
+    path.write_bytes(whole[:2000])
+    with pytest.raises(CheckpointError, match="truncated: copy or download it again"):
+        read_checkpoint(path)
+
+
+def test_a_truncated_old_file_is_refused(content, written):
+    path = written(content, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:100_000])
+    with pytest.raises(CheckpointError, match="damaged or truncated"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (b"", "no file of torch.save"),
+        (b"<!DOCTYPE html>", "starts with b'<!DOCTYPE html>'"),
+        (b"\x10\0\0\0\0\0\0\0{}", "safetensors"),
+        (pickle.dumps({"epoch": 3}), "damaged, or a pickle of more"),
+    ],
+)
+def test_files_that_are_no_checkpoints_are_named(tmp_path, start, message):
+    (tmp_path / "file").write_bytes(start)
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(tmp_path / "file")

@@ -1,0 +1,173 @@
+"""Models as files: what is written comes back, and what is wrong is named."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sdesampling.latent import LatentModel
+from sdesampling.models import ModelConfig, ModelError, load_model, read_config, save_model
+from sdesampling.networks.published import PUBLISHED
+from sdesampling.score import ScoreModel
+
+NETWORK = {"name": "ncsnpp", "nf": 8, "ch_mult": [1, 2], "num_res_blocks": 1, "attn_resolutions": [4]}
+SCORE = {
+    "family": "score",
+    "shape": [1, 8, 8],
+    "centered": False,
+    "network": NETWORK,
+    "sde": {"family": "ve", "sigma_min": 0.01, "sigma_max": 8.0, "N": 100},
+}
+LATENT = {
+    "family": "latent",
+    "shape": [1, 8, 8],
+    "centered": True,
+    "latent_dim": 5,
+    "generator": {
+        "name": "dcgan_generator",
+        "image_size": 8,
+        "channels": 1,
+        "latent_dim": 5,
+        "width": 4,
+    },
+    "discriminator": {"name": "dcgan_discriminator", "image_size": 8, "channels": 1, "width": 4},
+}
+
+
+def build(content):
+    """The model of a configuration, freshly initialised."""
+    config = ModelConfig.from_dict(content)
+    return config.model(config.networks())
+
+
+def test_a_score_model_comes_back_as_it_was(tmp_path):
+    config = ModelConfig.from_dict(SCORE)
+    networks = config.networks()
+    save_model(tmp_path / "model.safetensors", config, networks)
+    model = load_model(tmp_path / "model.safetensors")
+    assert isinstance(model, ScoreModel)
+    assert (model.sde.family, model.sde.N, model.sde.sigma_max) == ("ve", 100, 8.0)
+    assert (model.shape, model.centered, model.continuous) == ((1, 8, 8), False, True)
+    assert not model.network.training
+    x, t = torch.rand(2, 1, 8, 8), torch.tensor([0.2, 0.9])
+    assert torch.equal(model.score(x, t), config.model(networks).score(x, t))
+    assert not model.score(x, t).requires_grad
+    assert read_config(tmp_path / "model.safetensors") == config
+
+
+def test_a_latent_model_comes_back_as_it_was(tmp_path):
+    config = ModelConfig.from_dict(LATENT)
+    networks = config.networks()
+    save_model(tmp_path / "model.safetensors", config, networks)
+    model = load_model(tmp_path / "model.safetensors")
+    assert isinstance(model, LatentModel)
+    original = config.model(networks)
+    z = torch.randn(3, 5)
+    assert torch.equal(model.logit(z), original.logit(z))
+    assert torch.equal(model.images(z), original.images(z))
+
+
+def test_the_same_model_is_the_same_bytes(tmp_path):
+    config = ModelConfig.from_dict(SCORE)
+    networks = config.networks()
+    for name in ("a", "b"):
+        save_model(tmp_path / name, config, networks)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configurations_survive_json_and_make_models(name):
+    config = PUBLISHED[name]
+    assert ModelConfig.from_json(config.to_json()) == config
+    assert json.loads(config.to_json())["family"] == "score"
+    with torch.device("meta"):
+        networks = config.networks()
+    model = config.model(networks)
+    family = name.partition("/")[0]
+    assert model.sde.family == family
+    assert model.centered == (family != "ve")
+    assert networks["network"].scale_by_sigma == (family == "ve")
+    assert model.continuous == (family == "subvp" or name.endswith("continuous"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"family": "scores"}, "did you mean 'score'"),
+        ({"shape": [8, 8]}, r"shape = \[8, 8\]: must be \[channels, height, width\]"),
+        ({"shape": [1, 8, 4]}, "square"),
+        ({"centred": True}, "did you mean 'centered'"),
+        ({"network": {**NETWORK, "name": "ncsnp"}}, "did you mean 'ncsnpp'"),
+        ({"network": {**NETWORK, "nff": 8}}, "did you mean 'nf'"),
+        ({"network": {**NETWORK, "nf": "8"}}, "network: "),
+        ({"network": {**NETWORK, "image_size": 8}}, "leave out image_size"),
+        ({"network": {"nf": 8}}, "needs the name of a network"),
+        ({"sde": {"family": "vee"}}, "did you mean 've'"),
+        ({"sde": {"family": "ve", "beta_min": 0.1}}, "beta_min"),
+        ({"sde": {"family": "ve", "sigma_min": 9.0, "sigma_max": 8.0}}, "0 < sigma_min < sigma_max"),
+        ({"continuous": False}, "needs its number of scales"),
+        ({"scales": 10}, "a continuous one has none"),
+        ({"continuous": False, "scales": 100}, "fourier"),
+    ],
+)
+def test_wrong_score_configurations_are_named(change, message):
+    with pytest.raises(ModelError, match=message):
+        build({**SCORE, **change})
+
+
+def test_discrete_scales_of_network_and_sde_must_agree():
+    network = {**NETWORK, "embedding_type": "positional", "num_scales": 100, "sigma_max": 8.0}
+    discrete = {**SCORE, "network": network, "continuous": False, "scales": 100}
+    build(discrete)
+    for change in ({"num_scales": 50}, {"sigma_max": 50.0}):
+        with pytest.raises(ModelError, match="noise scales"):
+            build({**discrete, "network": {**network, **change}})
+
+
+def test_missing_parts_are_listed():
+    with pytest.raises(ModelError, match="needs centered, network, sde"):
+        ModelConfig.from_dict({"family": "score", "shape": [1, 8, 8]})
+
+
+@pytest.fixture
+def file(tmp_path):
+    config = ModelConfig.from_dict(SCORE)
+    save_model(tmp_path / "model.safetensors", config, config.networks())
+    return tmp_path / "model.safetensors"
+
+
+def test_a_file_with_other_tensors_is_refused(file):
+    config = read_config(file)
+    tensors = load_file(file)
+    first = next(name for name in tensors if name.endswith("all_modules.3.weight"))
+    tensors[first] = torch.zeros(2)
+    tensors["surplus"] = torch.zeros(1)
+    del tensors["network.sigmas"]
+    save_file(tensors, file, metadata={"config": config.to_json()})
+    with pytest.raises(ModelError, match="3 tensors differ") as caught:
+        load_model(file)
+    for part in ("network.sigmas is missing", "surplus is unknown", f"{first} is (2,) in place of"):
+        assert part in str(caught.value)
+
+
+def test_a_truncated_file_is_refused(file):
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="only the beginning"):
+        load_model(file)
+
+
+def test_files_of_others_are_refused(tmp_path):
+    save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="does not say what model it holds"):
+        load_model(tmp_path / "other.safetensors")
+    torch.save({}, tmp_path / "other.pth")
+    with pytest.raises(ModelError, match="no safetensors file"):
+        load_model(tmp_path / "other.pth")
+
+
+def test_saving_networks_of_another_configuration_is_refused(tmp_path):
+    networks = ModelConfig.from_dict(SCORE).networks()
+    other = ModelConfig.from_dict({**SCORE, "network": {**NETWORK, "nf": 16}})
+    with pytest.raises(ModelError, match="tensors differ"):
+        save_model(tmp_path / "model.safetensors", other, networks)
