@@ -12,6 +12,12 @@ from dataclasses import dataclass
 from jobs.configuration import Configuration
 from jobs.sweep import Sweep
 
+# Estimates of storage, measured on files of the digits. Pixels are counted at a byte each beside these, as
+# PNG hardly compresses images that look like noise.
+IMAGE_ROW_BYTES = 121  # PNG signature and chunks, path, index, step, group
+FEATURE_ROW_BYTES = 12  # index, step
+FILE_BYTES = 2500  # Parquet header and footer, and the marker
+
 
 class OverlapError(ValueError):
     """Two finished ranges share samples, which the commit protocol rules out: the store is damaged."""
@@ -118,7 +124,7 @@ def _cost(configuration: Configuration, done: Iterable[range]) -> Cost:
     if configuration.model.shape is not None:
         channels, height, width = configuration.model.shape
         pixels = channels * height * width
-    numbers = sum(extractor.dimension + extractor.logits for extractor in configuration.extractors)
+    shards = group_count(samples, configuration.shard_size)
     return Cost(
         row=configuration.row,
         column=configuration.column,
@@ -127,15 +133,13 @@ def _cost(configuration: Configuration, done: Iterable[range]) -> Cost:
         model=configuration.model.name,
         samples=configuration.samples,
         stages=len(configuration.stages),
-        shards=group_count(samples, configuration.shard_size),
+        shards=shards,
         left=len(plan(configuration, done)),
         groups=group_count(samples, configuration.group_size),
         evaluations=planned_evaluations(**configuration.sampler.model_dump()),
-        image_bytes=images * (pixels + ROW_BYTES),
-        feature_bytes=images * len(configuration.extractors) * ROW_BYTES // 4 + images * numbers * 4,
+        image_bytes=images * (pixels + IMAGE_ROW_BYTES) + shards * FILE_BYTES,
+        feature_bytes=sum(
+            images * (4 * (extractor.dimension + extractor.logits) + FEATURE_ROW_BYTES) + shards * FILE_BYTES
+            for extractor in configuration.extractors
+        ),
     )
-
-
-#: Estimated bytes of a row beside its pixels: PNG chunks and header, path, index, step, group. Pixels are
-#: counted at a byte each, as PNG hardly compresses noise-like images.
-ROW_BYTES = 110

@@ -78,7 +78,7 @@ def _line(label: str, evaluations: int | None, sums: dict[str, int]) -> list[str
 
 
 def _shards(left: int, shards: int) -> str:
-    return f"{shards:,}" if left == shards else f"{left:,} left of {shards:,}"
+    return f"{shards:,}" if left == shards else f"{left:,}/{shards:,} left"
 
 
 def _sums(costs: Sequence[Cost]) -> dict[str, int]:
