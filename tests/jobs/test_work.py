@@ -172,26 +172,32 @@ def test_snapshots_are_written_as_time_goes_by(store, undisturbed):
     assert outcome(store) == undisturbed
 
 
+def files(store):
+    return {path: path.stat().st_mtime_ns for path in list(store.root.rglob("*-*.*")) if path.exists()}
+
+
 def test_sigkill_at_any_moment_changes_no_bit(tmp_path, undisturbed):
-    """Real processes, each killed after a random time, until the shard is done."""
+    """Real processes, each killed after a random number of changes in the store, until all is done."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["jobs.work"])  # its imports take seconds
     chance = random.Random(0)
+    store = new_store(tmp_path, configuration(snapshot_every=0.001))
     kills = 0
-    for number in range(2):
-        store = new_store(tmp_path / str(number), configuration(snapshot_every=0.001))
-        for first, last in ((0, 16), (16, 24)):
-            while not scan(store, PATHS, [KEY]).features[KEY][first // 16 :]:
-                process = processes.Process(target=perform_slowly, args=(str(store.root), first, last, 0.01))
-                process.start()
-                process.join(chance.uniform(0.1, 2.0))
-                if process.is_alive():
-                    process.kill()
-                    kills += 1
-                process.join()
-                assert process.exitcode in (0, -signal.SIGKILL)
-        assert outcome(store) == undisturbed
-    assert kills >= 3
+    for first, last in ((0, 16), (16, 24)):
+        while not scan(store, PATHS, [KEY]).features[KEY][first // 16 :]:
+            process = processes.Process(target=perform_slowly, args=(str(store.root), first, last, 0.01))
+            process.start()
+            changes, seen = chance.randint(1, 9), files(store)
+            while changes and process.is_alive():
+                now = files(store)
+                changes -= now != seen
+                seen = now
+            process.kill()
+            process.join()
+            assert process.exitcode in (0, -signal.SIGKILL)
+            kills += process.exitcode != 0
+    assert outcome(store) == undisturbed
+    assert kills >= 4
 
 
 def test_what_is_done_is_not_done_again(store):
