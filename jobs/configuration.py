@@ -130,6 +130,11 @@ class Configuration(Section):
         """sha256 of the canonical JSON; provisional while `model.missing`."""
         return hashing.fingerprint(self.canonical())
 
+    def differences(self, other: Configuration) -> list[str]:
+        """Names of the fields in which another differs, but for its place in the table."""
+        own = [key for key in type(self).model_fields if key not in ("row", "column", "published")]
+        return [key for key in own if getattr(self, key) != getattr(other, key)]
+
     def to_json(self) -> str:
         """The text of `spec.json`."""
         return self.model_dump_json(indent=1) + "\n"
@@ -142,16 +147,21 @@ class Configuration(Section):
 
 def canonical_sampler(sampler: Sampler, model: Model) -> dict[str, object]:
     """Return the section with its defaults and without the keys that cannot matter in it."""
-    section = sampler.model_dump(mode="json")
+    return sampler.model_dump(mode="json", exclude=set(idle_keys(sampler, model)))
+
+
+def idle_keys(sampler: Sampler, model: Model) -> list[str]:
+    """Return the keys of a section that cannot matter beside its other keys and with this model."""
+    keys = []
     if isinstance(sampler, PredictorCorrector):
         if sampler.corrector == "none":
-            del section["corrector_steps"], section["snr"]
+            keys += ["corrector_steps", "snr"]
         if sampler.corrector != "langevin":
-            del section["corrector_norm"]
+            keys.append("corrector_norm")
         if model.continuous or model.scales == sampler.steps:
-            del section["labels"]
+            keys.append("labels")
     if isinstance(sampler, DDLS):
-        del section["burn_in"]  # it follows from the others
+        keys.append("burn_in")  # it follows from the others
         if sampler.kept == 1:
-            del section["thin"]
-    return section
+            keys.append("thin")
+    return keys

@@ -72,8 +72,12 @@ def plan(configuration: Configuration, done: Iterable[range] = ()) -> list[range
 
 @dataclass(frozen=True)
 class Cost:
-    """What one configuration will take. `left` counts the shards that are not done."""
+    """What one configuration will take. `left` counts the shards that are not done.
 
+    A cell that makes the same images as an earlier one shares them: `shared` names that one.
+    """
+
+    shared: str
     row: str
     column: str
     replicate: int
@@ -110,12 +114,17 @@ class Costs:
 
 def costs(sweep: Sweep, done: Callable[[Configuration], Iterable[range]] = lambda _: ()) -> Costs:
     """Return what a sweep will take; `done` gives the finished ranges of a configuration."""
-    rows = tuple(_cost(configuration, done(configuration)) for configuration in sweep.configurations)
+    first_with: dict[str, Configuration] = {}
+    rows = []
+    for configuration in sweep.configurations:
+        first = first_with.setdefault(configuration.fingerprint, configuration)
+        shared = "" if first is configuration else first.name
+        rows.append(_cost(configuration, done(configuration), shared))
     notes = dict.fromkeys(item.model.note for item in sweep.configurations if item.model.note)
-    return Costs(sweep.name, rows, sweep.missing, tuple(notes))
+    return Costs(sweep.name, tuple(rows), sweep.missing, tuple(notes))
 
 
-def _cost(configuration: Configuration, done: Iterable[range]) -> Cost:
+def _cost(configuration: Configuration, done: Iterable[range], shared: str) -> Cost:
     from sdesampling.samplers import planned_evaluations  # imports torch, which takes seconds
 
     samples = range(configuration.samples)
@@ -126,6 +135,7 @@ def _cost(configuration: Configuration, done: Iterable[range]) -> Cost:
         pixels = channels * height * width
     shards = group_count(samples, configuration.shard_size)
     return Cost(
+        shared=shared,
         row=configuration.row,
         column=configuration.column,
         replicate=configuration.replicate,

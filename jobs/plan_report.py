@@ -52,11 +52,13 @@ def render_plan(costs: Costs) -> RenderableType:
             replicates = list(group)
             times = f" x{len(replicates)}" if len(replicates) > 1 else ""
             line = _line(f"  {column}{times}", replicates[0].evaluations, _sums(replicates))
+            if replicates[0].shared:
+                line = [f"  {column}{times}", f"as {replicates[0].shared}"]
             table.add_row(*(line if with_stages else [*line[:2], *line[3:]]))
     missing = [Text(f"missing: {sentence}", style="yellow") for sentence in costs.missing]
     notes = [Text(f"note: {sentence}") for sentence in costs.notes]
     return Group(
-        Text(f"{costs.sweep}: {len(costs.configurations):,} configurations"),
+        Text(f"{costs.sweep}: {totals['configurations']:,} configurations"),
         table,
         Text("NFE: network evaluations for each sample; in all: times samples", style="dim"),
         *missing,
@@ -81,7 +83,9 @@ def _shards(left: int, shards: int) -> str:
     return f"{shards:,}" if left == shards else f"{left:,}/{shards:,} left"
 
 
-def _sums(costs: Sequence[Cost]) -> dict[str, int]:
+def _sums(cells: Sequence[Cost]) -> dict[str, int]:
+    """Sums over the cells that share the images of no other."""
+    costs = [cost for cost in cells if not cost.shared]
     return {
         "configurations": len(costs),
         "samples": sum(cost.samples for cost in costs),

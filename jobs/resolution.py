@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from jobs import catalog
 from jobs.cells import Cell
 from jobs.checks import Finding, check
-from jobs.configuration import Configuration, Extractor, Model
+from jobs.configuration import Configuration, Extractor, Model, idle_keys
 from jobs.modelfiles import UnresolvedError
 from jobs.problems import Location, as_written, describe
 from jobs.sections import DataSet, PredictorCorrector, PublishedValue, Sampler, Section
@@ -123,7 +123,7 @@ def _configurations(
         row=cell.row,
         column=cell.column,
         model=model,
-        sampler=_with_eps(settings.sampler, model),
+        sampler=_settled(settings.sampler, model),
         seed=settings.seed,
         replicate=0,
         group_size=group,
@@ -143,7 +143,10 @@ def _configurations(
     return [first.model_copy(update={"replicate": number}) for number in range(settings.replicates)]
 
 
-def _with_eps(sampler: Sampler, model: Model) -> Sampler:
+def _settled(sampler: Sampler, model: Model) -> Sampler:
+    """The section with its last time filled in, and defaults for the keys that cannot matter."""
+    fields = type(sampler).model_fields
+    changes = {key: fields[key].default for key in idle_keys(sampler, model)}
     if isinstance(sampler, PredictorCorrector) and sampler.eps is None and model.sde is not None:
-        return sampler.model_copy(update={"eps": DEFAULT_EPS[model.sde]})
-    return sampler
+        changes["eps"] = DEFAULT_EPS[model.sde]
+    return sampler.model_copy(update=changes)

@@ -20,8 +20,6 @@ from jobs.spec import Spec
 
 MAX_CONFIGURATIONS = 10_000
 
-_REMEDY = "exclude one of them (the number of samples, shards and scores do not tell them apart)"
-
 
 class Sweep(Section):
     """The configurations of one spec. `to_json` is self-contained: a sweep resumes from it alone."""
@@ -100,7 +98,7 @@ class _Draft:
         self.missing = tuple(resolver.missing)
         self.problems = [*table.problems, *self._reported(len(table.cells))]
         self.problems += [
-            *self._same_work(),
+            *self._at_odds(),
             *_misplaced(spec, {(cell.row, cell.column) for cell in table.cells}),
         ]
 
@@ -113,14 +111,17 @@ class _Draft:
                 where = f" (cell {names[0]!r}{more})"
             yield Problem(path, message + where)
 
-    def _same_work(self) -> Iterator[Problem]:
-        """Configurations with one fingerprint would write into one directory."""
+    def _at_odds(self) -> Iterator[Problem]:
+        """Cells that make the same images share them, so they must want the same of them."""
         first_with: dict[str, Configuration] = {}
         for configuration in self.configurations:
             first = first_with.setdefault(configuration.fingerprint, configuration)
-            if first is not configuration:
-                names = f"cells {first.name!r} and {configuration.name!r}"
-                yield Problem("sweep", f"{names} make the same images; {_REMEDY}")
+            if first is not configuration and (keys := first.differences(configuration)):
+                cells = f"cells {first.name!r} and {configuration.name!r} make the same images"
+                wanted = (
+                    f"and want them with other {', '.join(keys)}; make these equal, or exclude one of them"
+                )
+                yield Problem("sweep", f"{cells} {wanted}")
 
 
 def _place(cell: Cell, location: Location) -> str:

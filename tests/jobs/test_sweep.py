@@ -8,6 +8,8 @@ from spec_files import problems_of, sweep_of, write_models
 
 from jobs.configuration import Configuration
 from jobs.layers import Layers, nest
+from jobs.plan import costs
+from jobs.plan_report import plan_json
 from jobs.sections import PredictorCorrector
 from jobs.sweep import Sweep
 
@@ -230,17 +232,26 @@ def test_what_is_wrong_everywhere_is_reported_once(folder: Path):
     ]
 
 
-def test_cells_with_the_same_images_are_refused(folder: Path):
+def test_cells_with_the_same_images_must_want_the_same_of_them(folder: Path):
     text = BASE + "model: ve\nsweep: {axes: {samples: [100, 200]}}\n"
-    assert problems_of(folder, text)[0].startswith(
-        "sweep: cells 'samples 100 / score' and 'samples 200 / score' make the same images; exclude one"
-    )
-    # snr cannot matter without a corrector
-    text = (
-        BASE.replace("corrector: langevin", "corrector: none")
-        + "model: ve\nsweep: {axes: {sampler.snr: [1, 2]}}\n"
-    )
-    assert "make the same images" in problems_of(folder, text)[0]
+    assert problems_of(folder, text) == [
+        "sweep: cells 'samples 100 / score' and 'samples 200 / score' make the same images and want them "
+        "with other samples; make these equal, or exclude one of them"
+    ]
+
+
+def test_cells_with_the_same_images_share_them(folder: Path):
+    """A step-size ratio cannot matter without a corrector."""
+    text = BASE + "model: ve\nsweep: {axes: {sampler.corrector: [none, langevin], sampler.snr: [0.1, 0.2]}}\n"
+    sweep = sweep_of(folder, text)
+    first, second, *others = sweep.configurations
+    assert first.fingerprint == second.fingerprint
+    assert first.differences(second) == []
+    assert len({each.fingerprint for each in (first, *others)}) == 3
+    planned = costs(sweep)
+    assert [each.shared for each in planned.configurations] == ["", "none / snr 0.1", "", ""]
+    assert plan_json(planned)["totals"]["configurations"] == 3
+    assert plan_json(planned)["totals"]["samples"] == 3000
 
 
 def test_a_list_axis_must_be_named_after_a_key(folder: Path):
