@@ -52,7 +52,7 @@ class Prepared:
 def prepare(spec: TrainingSpec, data: Dataset, held_out: Dataset) -> Prepared:
     """The loop of a spec, its networks drawn from the spec's seed.
 
-    Raises DatasetError when labels are needed and missing, and SpecError when the model makes images of another
+    Raises DatasetError when labels are needed and missing, and SpecError when the model's images have another
     shape than the data's.
     """
     with keyed_randomness(spec.seed, INITIALISATION):

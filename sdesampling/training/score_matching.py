@@ -96,7 +96,7 @@ class ScoreMatching:
 
     @torch.no_grad()
     def averaged_loss(self, images: Tensor, repetitions: int = 16) -> float:
-        """Loss of the averaged network over uint8 images (count, channels, height, width), with fixed noise."""
+        """Loss of the averaged network over images (count, channels, height, width) uint8; fixed noise."""
         model = copy.copy(self.model)
         model.network = self.average.network
         with keyed_randomness(self.settings.seed, EVALUATION):
