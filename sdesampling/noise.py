@@ -66,7 +66,7 @@ def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> list[Tensor]:
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
-    shape = torch.broadcast_shapes(*(word.shape for word in counter))
+    shape = torch.broadcast_tensors(*counter)[0].shape  # broadcast_shapes imports sympy: a second and more
     for _ in range(10):
         # 64-bit products wrap; their halves are right all the same. Words that are only xored (c1, c3) may
         # carry rubbish above bit 31, words to be multiplied (c0, c2) are masked. The first rounds work on
