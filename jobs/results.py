@@ -20,15 +20,6 @@ from jobs.sections import Metric, PublishedValue
 #: Packages whose versions are written beside every score.
 PACKAGES = ("sdesweep", "torch", "numpy", "pyarrow", "pillow")
 
-#: How each metric is written; the extractor's name follows in brackets unless it is the FID Inception.
-METRIC_NAMES: dict[Metric, str] = {
-    "fid": "FID",
-    "is": "IS",
-    "kid": "KID",
-    "precision_recall": "precision/recall",
-    "density_coverage": "density/coverage",
-}
-
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
@@ -89,25 +80,23 @@ class StageScores(_Record):
     precision_recall: PrecisionRecall | None = None
     density_coverage: DensityCoverage | None = None
 
-    def value(self, metric: Metric) -> float | None:
-        """The number that stands for a metric in tables: precision for precision/recall, density likewise."""
-        if metric == "fid":
-            return self.fid.value if self.fid else None
-        if metric == "is":
-            return self.inception_score.ten_splits if self.inception_score else None
-        if metric == "kid":
-            return self.kid.value if self.kid else None
-        if metric == "precision_recall":
-            return self.precision_recall.precision if self.precision_recall else None
-        return self.density_coverage.density if self.density_coverage else None
-
-    def standard_error(self, metric: Metric) -> float | None:
-        """Of `value`, within this one run; None where the metric gives none."""
+    def measures(self, metric: Metric) -> dict[str, tuple[float, float | None]]:
+        """The numbers of a metric by name, each with its standard error in this run where there is one."""
         if metric == "fid" and self.fid:
-            return self.fid.standard_error
+            return {"FID": (self.fid.value, self.fid.standard_error)}
+        if metric == "is" and self.inception_score:
+            return {"IS": (self.inception_score.ten_splits, None)}
         if metric == "kid" and self.kid:
-            return self.kid.standard_error
-        return None
+            return {"KID": (self.kid.value, self.kid.standard_error)}
+        if metric == "precision_recall" and (neighbours := self.precision_recall):
+            return {"precision": (neighbours.precision, None), "recall": (neighbours.recall, None)}
+        if metric == "density_coverage" and (balls := self.density_coverage):
+            return {"density": (balls.density, None), "coverage": (balls.coverage, None)}
+        return {}
+
+    def value(self, metric: Metric) -> float | None:
+        """The first number of a metric; None where it was not computed."""
+        return next((value for value, _ in self.measures(metric).values()), None)
 
 
 # --- what they depend on ------------------------------------------------------------------------------------
@@ -189,9 +178,8 @@ class Result(_Record):
         return self.samples / seconds if seconds > 0 else None
 
 
-def score_label(metric: Metric, extractor: dict[str, str | int]) -> str:
-    """The name of a score: plain only with the pool of the 2015 Inception and TensorFlow's resize."""
-    name = METRIC_NAMES[metric]
+def score_label(name: str, extractor: dict[str, str | int]) -> str:
+    """A measure with its extractor: plain only for the 2015 Inception with TensorFlow's resize."""
     network = str(extractor["network"])
     if network != "inception":
         return f"{name}[{network}]"
@@ -236,9 +224,10 @@ class Comparison(_Record):
 
 
 class MetricSummary(_Record):
-    """A metric of a cell: mean and standard deviation over replicates, never the minimum."""
+    """A measure of a cell: mean and standard deviation over replicates, never the minimum."""
 
     metric: Metric
+    measure: str  # FID, IS, KID, precision, recall, density, coverage
     label: str  # e.g. FID[digits-cnn]
     stages: tuple[StageSummary, ...]
     comparisons: tuple[Comparison, ...] = ()

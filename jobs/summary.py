@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from jobs.results import (
-    METRIC_NAMES,
     Cell,
     Comparison,
     MetricSummary,
     Result,
+    StageScores,
     StageSummary,
     Verdict,
     score_label,
@@ -45,48 +45,52 @@ def gather_cell(results: Sequence[Result], expected: int) -> Cell:
         column=configuration.column,
         control=configuration.sampler.kind in ("noise", "real"),
         expected=expected,
-        summaries=tuple(_summary(metric, ordered) for metric in configuration.metrics),
+        summaries=tuple(s for metric in configuration.metrics for s in _summaries(metric, ordered)),
         results=tuple(ordered),
     )
 
 
-def _summary(metric: Metric, results: Sequence[Result]) -> MetricSummary:
+def _summaries(metric: Metric, results: Sequence[Result]) -> list[MetricSummary]:
+    """One for each measure of a metric."""
     first = results[0]
-    stages = []
-    for number, stage in enumerate(first.stages):
-        at_step = [result.stages[number] for result in results]
-        values = [value for scores in at_step if (value := scores.value(metric)) is not None]
-        errors = [error for scores in at_step if (error := scores.standard_error(metric)) is not None]
-        if values:
-            stages.append(
-                StageSummary(
-                    step=stage.step,
-                    values=tuple(values),
-                    mean=float(np.mean(values)),
-                    std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
-                    standard_error=float(np.mean(errors)) if errors else None,
-                )
-            )
-    comparisons = [
-        Comparison(published=item, verdict=judge(item, stages[-1], first))
-        for item in first.configuration.published
-        if item.metric == metric and stages
-    ]
-    return MetricSummary(
-        metric=metric,
-        label=score_label(metric, first.extractor),
-        stages=tuple(stages),
-        comparisons=tuple(comparisons),
+    summaries = []
+    for number, measure in enumerate(first.final.measures(metric)):
+        label = score_label(measure, first.extractor)
+        stages = tuple(
+            _stage(metric, measure, at_step) for at_step in zip(*(r.stages for r in results), strict=True)
+        )
+        comparisons = tuple(
+            Comparison(published=item, verdict=judge(item, stages[-1], label, measure, first))
+            for item in first.configuration.published
+            if item.metric == metric and number == 0
+        )
+        summaries.append(
+            MetricSummary(metric=metric, measure=measure, label=label, stages=stages, comparisons=comparisons)
+        )
+    return summaries
+
+
+def _stage(metric: Metric, measure: str, replicates: Sequence[StageScores]) -> StageSummary:
+    found = [scores.measures(metric)[measure] for scores in replicates]
+    values = [value for value, _ in found]
+    errors = [error for _, error in found if error is not None]
+    return StageSummary(
+        step=replicates[0].step,
+        values=tuple(values),
+        mean=float(np.mean(values)),
+        std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        standard_error=float(np.mean(errors)) if errors else None,
     )
 
 
-def judge(published: PublishedValue, own: StageSummary, result: Result) -> Verdict:
+def judge(published: PublishedValue, own: StageSummary, label: str, plain: str, result: Result) -> Verdict:
     """Compare a cell's final value with a published one.
 
     They agree when they differ by at most two standard deviations of both together: ours over replicates, or
-    the bootstrap's where there is one replicate, and the published one where it is stated.
+    the bootstrap's where there is one replicate, and the published one where it is stated. `label` is our
+    measure with its extractor, `plain` the published one, which is by the FID Inception.
     """
-    obstacles = _obstacles(published, result)
+    obstacles = _obstacles(published, label, plain, result)
     if obstacles:
         return Verdict(judgement="not comparable", reason="; ".join(obstacles))
     spread = own.std if own.std is not None else own.standard_error or 0.0
@@ -99,10 +103,9 @@ def judge(published: PublishedValue, own: StageSummary, result: Result) -> Verdi
     )
 
 
-def _obstacles(published: PublishedValue, result: Result) -> list[str]:
+def _obstacles(published: PublishedValue, label: str, plain: str, result: Result) -> list[str]:
     """Why the two numbers do not measure the same thing."""
     found = []
-    label, plain = score_label(published.metric, result.extractor), METRIC_NAMES[published.metric]
     if label != plain:
         found.append(f"extractor differs: {label} here, {plain} published")
     if result.configuration.model.note:

@@ -109,7 +109,10 @@ def _table(results: SweepResults, label: str, reference: str) -> Table:
     ]
     entries += [_missing(item) for item in unscored]
     counts = {entry.cell.results[0].reference.count for entry in entries if entry.cell}
-    title = f"{label} against {reference} ({', '.join(f'{count:,}' for count in sorted(counts))} images)"
+    numbers = ", ".join(f"{count:,}" for count in sorted(counts))
+    title = f"{label} against {reference} ({numbers} images)"
+    if any(entry.summary and entry.summary.metric == "is" for entry in entries):
+        title = f"{label}, 10 splits"  # knows no reference
     return Table(title, _panels(results, entries), _notes(results, entries))
 
 

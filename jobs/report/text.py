@@ -86,7 +86,7 @@ def _rich_entry(entry: Entry | None) -> Text:
     if entry is None:
         return Text("")
     text = Text(entry.value, style="" if entry.cell else "dim")
-    if entry.evaluations is not None:
+    if entry.evaluations:
         text.append(f"\n{_count(entry.evaluations)} NFE", style="dim")
     if entry.published:
         text.append(f"\npublished {entry.published}", style="dim")

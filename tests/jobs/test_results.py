@@ -70,10 +70,10 @@ def verdict(**arguments):
 
 
 def test_plain_fid_is_the_inception_pool_with_tensorflows_resize_alone():
-    assert score_label("fid", INCEPTION) == "FID"
-    assert score_label("fid", {**INCEPTION, "resize": "half-pixel"}) == "FID[inception half-pixel]"
-    assert score_label("kid", {**INCEPTION, "layer": "pool768"}) == "KID[inception pool768]"
-    assert score_label("fid", {**INCEPTION, "network": "digits-cnn"}) == "FID[digits-cnn]"
+    assert score_label("FID", INCEPTION) == "FID"
+    assert score_label("FID", {**INCEPTION, "resize": "half-pixel"}) == "FID[inception half-pixel]"
+    assert score_label("KID", {**INCEPTION, "layer": "pool768"}) == "KID[inception pool768]"
+    assert score_label("FID", {**INCEPTION, "network": "digits-cnn"}) == "FID[digits-cnn]"
 
 
 def test_agreement_within_two_standard_deviations_of_both():
