@@ -152,16 +152,14 @@ class NoiseStream:
         first = step - step % steps
         key = (first, count, dtype, transform)
         if purpose not in self._ahead or self._ahead[purpose][0] != key:
-            self._ahead[purpose] = (
-                key,
-                self._draw_steps(purpose, range(first, first + steps), count, dtype, transform),
-            )
+            drawn = self._draw_steps(purpose, range(first, first + steps), count, dtype, transform)
+            self._ahead[purpose] = key, drawn
         return self._ahead[purpose][1][step - first].reshape(self.batch, *shape).clone()
 
     def _draw_steps(
         self, purpose: Purpose, steps: range, count: int, dtype: torch.dtype, transform: Transform
     ) -> Tensor:
-        """Numbers (steps, batch, count). A block of four words gives four of them in float32, two in float64."""
+        """Numbers (steps, batch, count): four from a block of four words in float32, two in float64."""
         lanes = LANES[dtype]
         blocks = -(-count // lanes)
         block = torch.arange(blocks, device=self.device)[None]

@@ -7,13 +7,15 @@ from sdesampling.choices import one_of
 from sdesampling.samplers.base import NonFiniteStateError, Sampler, State
 from sdesampling.samplers.ddls import DDLS
 from sdesampling.samplers.noise import UniformNoise
+from sdesampling.samplers.ode import ProbabilityFlowODE
 from sdesampling.samplers.predictor_corrector import PredictorCorrector
 from sdesampling.samplers.real import RealImages
 
 VERSION = 1  # raised whenever the same configuration gives other images
 
 SAMPLERS: dict[str, type[Sampler]] = {
-    sampler.kind: sampler for sampler in (PredictorCorrector, DDLS, UniformNoise, RealImages)
+    sampler.kind: sampler
+    for sampler in (PredictorCorrector, ProbabilityFlowODE, DDLS, UniformNoise, RealImages)
 }
 
 
@@ -61,6 +63,7 @@ __all__ = [
     "VERSION",
     "NonFiniteStateError",
     "PredictorCorrector",
+    "ProbabilityFlowODE",
     "RealImages",
     "Sampler",
     "State",

@@ -65,6 +65,6 @@ def test_samplers_and_models_must_fit():
 
 
 def test_kinds():
-    assert list(SAMPLERS) == ["predictor_corrector", "ddls", "noise", "real"]
+    assert list(SAMPLERS) == ["predictor_corrector", "ode", "ddls", "noise", "real"]
     assert planned_evaluations("predictor_corrector") == 2000
     assert planned_evaluations("predictor_corrector", predictor="none", corrector_steps=2) == 2001

@@ -36,11 +36,18 @@ DDLS = [
     {"steps": 6, "step_size": 0.05, "metropolis": True, "decay": {"factor": 0.5, "every": 2}},
     {"steps": 7, "step_size": 0.05, "kept": 3, "thin": 2, "metropolis": True},
 ]
+ODE = [
+    (VE(0.01, 8.0), {"steps": 4, "rtol": 1e-3, "atol": 1e-3}),
+    (VP(), {"steps": 4, "rtol": 1e-3, "atol": 1e-3, "error_norm": "sample"}),
+    (SubVP(), {"steps": 8, "method": "heun"}),
+    (VP(), {"steps": 8, "method": "euler", "denoise": False}),
+]
 CASES = {
     **{
         f"predictor_corrector-{i}": (score_model(sde), hyper)
         for i, (sde, hyper) in enumerate(PREDICTOR_CORRECTOR)
     },
+    **{f"ode-{i}": (score_model(sde), hyper) for i, (sde, hyper) in enumerate(ODE)},
     **{f"ddls-{i}": (latent_model(), hyper) for i, hyper in enumerate(DDLS)},
     "noise-0": (GaussianNetwork(VE(), torch.zeros(1, 2, 3), torch.ones(1, 2, 3)).model(), {}),
     "real-0": (torch.arange(60, dtype=torch.uint8).view(10, 1, 2, 3), {}),

@@ -1,0 +1,157 @@
+"""Sampling by the probability flow ODE: deterministic but for its start, so images have latents and back."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdesampling.choices import one_of
+from sdesampling.dormand_prince import DormandPrince, ErrorNorm, Progress
+from sdesampling.noise import Noise, Purpose
+from sdesampling.predictors import ReverseDiffusion
+from sdesampling.samplers.base import Sampler, State
+from sdesampling.score import ScoreModel
+from sdesampling.sde import VE, per_sample
+
+METHODS = ("dormand_prince", "euler", "heun")
+TYPICAL_EVALUATIONS = 450  # of Dormand-Prince at tolerances of 1e-5 on networks of score_sde
+
+
+class ProbabilityFlowODE(Sampler):
+    """dx/dt = f(x, t) - g(t)^2 score / 2 from t = 1 to eps (Song et al. 2020, eq. 13).
+
+    method: `dormand_prince` chooses its steps so that errors stay below rtol and atol; `steps` then only
+        divides the way into stages, and a step() ends at the first time at or beyond its stage. `euler` and
+        `heun` take `steps` equal steps in t.
+    error_norm: `group` or `sample`, see DormandPrince.
+    denoise: end with the mean of a reverse-diffusion step at eps, as the reference code does; finish() of an
+        unfinished run denoises by Tweedie's formula at the state's own times, evaluations that no state
+        counts.
+
+    The state is float64, the network sees float32. Scores are those of continuous times whatever the network
+    was trained on, so discretely trained VE networks, which know only indices of scales, are refused by
+    ValueError.
+    """
+
+    kind = "ode"
+
+    def __init__(
+        self,
+        model: ScoreModel,
+        *,
+        method: str = "dormand_prince",
+        steps: int = 20,
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+        error_norm: ErrorNorm = "group",
+        eps: float | None = None,
+        denoise: bool = True,
+    ) -> None:
+        self.planned_evaluations(method=method, steps=steps)
+        self.model = continuous(model)
+        self.method = method
+        self.steps = steps
+        self.solver = DormandPrince(rtol, atol, error_norm)
+        self.eps = model.sde.sampling_eps if eps is None else eps
+        if not 0 < self.eps < model.sde.T:
+            raise ValueError(f"eps = {self.eps}: the last time must be in (0, 1)")
+        self.denoise = denoise
+
+    @classmethod
+    def planned_evaluations(
+        cls, *, method: str = "dormand_prince", steps: int = 20, denoise: bool = True, **_: Any
+    ) -> int:
+        """Exact for euler and heun; for dormand_prince a typical number, as it chooses its steps."""
+        one_of("method", method, METHODS)
+        if steps < 1:
+            raise ValueError(f"steps = {steps}: must be at least 1")
+        if method == "dormand_prince":
+            return TYPICAL_EVALUATIONS
+        return steps * (1 if method == "euler" else 2) + denoise
+
+    @torch.no_grad()
+    def init(self, noise: Noise) -> State:
+        y = self.model.sde.prior_sampling(noise.normal(Purpose.PRIOR, 0, self.model.shape)).double()
+        return State(0, {"y": y, "t": torch.full((len(y),), self.model.sde.T).to(y)})
+
+    @torch.no_grad()
+    def step(self, state: State, noise: Noise) -> State:
+        before = self.model.evaluations
+        end = self._time(state.step + 1)
+        tensors = dict(state.tensors)
+        tensors |= (
+            self._adaptive(tensors, end) if self.method == "dormand_prince" else self._fixed(tensors, end)
+        )
+        if self.denoise and state.step + 1 == self.steps:
+            x = tensors["y"].float()
+            _, tensors["denoised"] = ReverseDiffusion().update(
+                self.model, x, tensors["t"].float(), torch.zeros_like(x)
+            )
+        return State(state.step + 1, tensors, state.evaluations + self.model.evaluations - before)
+
+    @torch.no_grad()
+    def finish(self, state: State) -> Tensor:
+        x = state.tensors["y"].float()
+        if self.denoise and state.step > 0:
+            x = state.tensors.get("denoised", x)
+            if state.step < self.steps:
+                x = self.model.denoise(x, state.tensors["t"].float())
+        return (x + 1) / 2 if self.model.centered else x.clone()
+
+    def _time(self, stage: int) -> float:
+        """Where stage i of `steps` ends."""
+        share = stage / self.steps
+        return self.eps if stage == self.steps else self.model.sde.T + (self.eps - self.model.sde.T) * share
+
+    def _adaptive(self, tensors: dict[str, Tensor], stage_end: float) -> dict[str, Tensor]:
+        def f(t: Tensor, y: Tensor) -> Tensor:
+            return drift(self.model, t, y)
+
+        if "h" in tensors:
+            now = Progress(*(tensors[name] for name in Progress._fields))
+        else:
+            now = self.solver.start(f, tensors["t"], tensors["y"], self.eps)
+        while (now.t > stage_end).any():
+            now = self.solver.attempt(f, now, self.eps)
+        return now._asdict()
+
+    def _fixed(self, tensors: dict[str, Tensor], end: float) -> dict[str, Tensor]:
+        t, y = tensors["t"], tensors["y"]
+        following = torch.full_like(t, end)
+        step = per_sample(following - t, y)
+        slope = drift(self.model, t, y)
+        if self.method == "heun":
+            slope = (slope + drift(self.model, following, y + step * slope)) / 2
+        return {"t": following, "y": y + step * slope}
+
+
+def continuous(model: ScoreModel) -> ScoreModel:
+    """The model asked at continuous times. Raises ValueError for discretely trained VE networks."""
+    if not model.continuous and isinstance(model.sde, VE):
+        raise ValueError("ode: a discretely trained VE network has no score between its scales")
+    return ScoreModel(
+        model.network, model.sde, model.shape, centered=model.centered, micro_batch=model.micro_batch
+    )
+
+
+def drift(model: ScoreModel, t: Tensor, y: Tensor) -> Tensor:
+    """dx/dt of the probability flow at y, float64, computed in float32; t: (batch,)."""
+    return model.sde.reverse(model.score, probability_flow=True).sde(y.float(), t.float())[0].double()
+
+
+def encode(model: ScoreModel, images: Tensor, solver: DormandPrince, eps: float | None = None) -> Tensor:
+    """Latents x(1), float64, of images in [0, 1]: the flow run from eps to 1. decode() is its inverse."""
+    model = continuous(model)
+    x = images * 2 - 1 if model.centered else images
+    start = model.sde.sampling_eps if eps is None else eps
+    with torch.no_grad():
+        return solver.integrate(lambda t, y: drift(model, t, y), start, model.sde.T, x)
+
+
+def decode(model: ScoreModel, latents: Tensor, solver: DormandPrince, eps: float | None = None) -> Tensor:
+    """Images, nominally in [0, 1], of latents x(1): the flow run from 1 to eps, without a denoising step."""
+    model = continuous(model)
+    end = model.sde.sampling_eps if eps is None else eps
+    with torch.no_grad():
+        x = solver.integrate(lambda t, y: drift(model, t, y), model.sde.T, end, latents).float()
+    return (x + 1) / 2 if model.centered else x
