@@ -13,11 +13,15 @@ from sdesampling.choices import check_arguments, one_of
 from sdesampling.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from sdesampling.networks.ddpm import DDPM
 from sdesampling.networks.mnist_mlp import MnistMLPDiscriminator, MnistMLPGenerator, MnistVAEDecoder
+from sdesampling.networks.ncsn import NCSN
 from sdesampling.networks.ncsnpp import NCSNpp
+from sdesampling.networks.ncsnv2 import NCSNv2
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "ncsnpp": NCSNpp,
     "ddpm": DDPM,
+    "ncsn": NCSN,
+    "ncsnv2": NCSNv2,
     "dcgan_generator": DCGANGenerator,
     "dcgan_discriminator": DCGANDiscriminator,
     "mnist_mlp_generator": MnistMLPGenerator,
