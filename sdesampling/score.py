@@ -118,7 +118,7 @@ class ScoreModel:
         """Label among the trained scales of a position in [0, N - 1] among the SDE's."""
         if self.labels == "half":
             return position * (self.scales / self.sde.N)
-        label = position * (self.scales - 1) / (self.sde.N - 1)
+        label = position * (self.scales - 1) / max(self.sde.N - 1, 1)
         return torch.round(label) if self.labels == "rounded" else label
 
     def _evaluate(self, x: Tensor, labels: Tensor) -> Tensor:

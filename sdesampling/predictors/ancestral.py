@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sdesampling.predictors.base import Predictor, required
+from sdesampling.predictors.base import Predictor
 from sdesampling.score import ScoreModel
 from sdesampling.sde import SDE, VE, VP, per_sample
 
@@ -21,9 +21,8 @@ class Ancestral(Predictor):
             )
         super().check(sde)
 
-    def update(self, model: ScoreModel, x: Tensor, t: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
+    def update(self, model: ScoreModel, x: Tensor, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         self.check(model.sde)
-        z = required(z)
         score = model.score(x, t)
         if isinstance(model.sde, VE):
             sigma, adjacent = model.sde.adjacent_sigmas(t)

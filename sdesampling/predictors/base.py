@@ -13,22 +13,14 @@ class Predictor(ABC):
     """A numerical method for the reverse-time SDE; every step evaluates the score once."""
 
     name: ClassVar[str]
-    stochastic: ClassVar[bool] = True  # whether update() takes noise
 
     def check(self, sde: SDE) -> None:
         """Raise ValueError if this predictor has no steps for the SDE. Here: those of discretize()."""
         sde.check_discretisation()
 
     @abstractmethod
-    def update(self, model: ScoreModel, x: Tensor, t: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
-        """One step at times t, (batch,), with standard normal z shaped as x (None if not stochastic).
+    def update(self, model: ScoreModel, x: Tensor, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """One step at times t, (batch,), with standard normal z shaped as x.
 
         Returns the next state and its mean, the next state without its noise.
         """
-
-
-def required(z: Tensor | None) -> Tensor:
-    """The noise of a stochastic step."""
-    if z is None:
-        raise ValueError("a stochastic step needs noise: z is None")
-    return z

@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from sdesampling.predictors.base import Predictor, required
+from sdesampling.predictors.base import Predictor
 from sdesampling.score import ScoreModel
 from sdesampling.sde import SDE, per_sample
 
@@ -17,7 +17,7 @@ class EulerMaruyama(Predictor):
     def check(self, sde: SDE) -> None:
         """Euler-Maruyama steps exist for every N."""
 
-    def update(self, model: ScoreModel, x: Tensor, t: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
+    def update(self, model: ScoreModel, x: Tensor, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         drift, diffusion = model.sde.reverse(model.score).sde(x, t)
         mean = x - drift / model.sde.N
-        return mean + per_sample(diffusion, x) * (math.sqrt(1 / model.sde.N) * required(z)), mean
+        return mean + per_sample(diffusion, x) * (math.sqrt(1 / model.sde.N) * z), mean

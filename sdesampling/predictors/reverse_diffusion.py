@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from sdesampling.predictors.base import Predictor, required
+from sdesampling.predictors.base import Predictor
 from sdesampling.score import ScoreModel
 from sdesampling.sde import per_sample
 
@@ -12,7 +12,7 @@ class ReverseDiffusion(Predictor):
 
     name = "reverse_diffusion"
 
-    def update(self, model: ScoreModel, x: Tensor, t: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
+    def update(self, model: ScoreModel, x: Tensor, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         f, G = model.sde.reverse(model.score).discretize(x, t)
         mean = x - f
-        return mean + per_sample(G, x) * required(z), mean
+        return mean + per_sample(G, x) * z, mean

@@ -103,9 +103,8 @@ class PredictorCorrector(Sampler):
                 z = noise.normal(Purpose.CORRECTOR, state.step * self.corrector_steps + j, self.model.shape)
                 x, x_mean = self.corrector.update(self.model, x, t, z)
         if self.predictor is not None:
-            drawn = self.predictor.stochastic
-            draw = noise.normal(Purpose.PREDICTOR, state.step, self.model.shape) if drawn else None
-            x, x_mean = self.predictor.update(self.model, x, t, draw)
+            z = noise.normal(Purpose.PREDICTOR, state.step, self.model.shape)
+            x, x_mean = self.predictor.update(self.model, x, t, z)
             x_mean = x_mean.clone() if x_mean is x else x_mean
         elif self.denoise and state.step + 1 == self.steps:
             x_mean = self.model.denoise(x, t)

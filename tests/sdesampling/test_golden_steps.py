@@ -53,8 +53,7 @@ def test_predictor_steps(name):
         return
     chosen = "probability_flow" if case["probability_flow"] else PREDICTOR_NAMES[case["predictor"]]
     predictor = PREDICTORS[chosen]()
-    z = golden["noise"][0] if predictor.stochastic else None
-    x, x_mean = predictor.update(model, golden["x"], golden["t"], z)
+    x, x_mean = predictor.update(model, golden["x"], golden["t"], golden["noise"][0])
     assert relative_difference(x, golden["x_out"]) < STEP_TOLERANCE
     assert relative_difference(x_mean, golden["x_mean"]) < STEP_TOLERANCE
     assert model.evaluations == 1

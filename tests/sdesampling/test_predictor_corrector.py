@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from sdesampling.analytic import GaussianNetwork, KernelDensityNetwork
-from sdesampling.noise import NoiseStream
+from sdesampling.noise import NoiseStream, RecordedNoise
 from sdesampling.samplers import NonFiniteStateError, State, build_sampler, planned_evaluations
 from sdesampling.sde import VE, VP, SubVP
 
@@ -197,3 +197,15 @@ def test_numbers_that_are_not_finite_are_named():
     with pytest.raises(NonFiniteStateError, match="2 of 2"):
         sampler.check_finite(State(1, {"x": opposite}))
     sampler.check_finite(State(1, {"x": torch.full((4,), 3e38)}))  # finite, though their sum is not
+
+
+@pytest.mark.parametrize("predictor", PREDICTORS)
+def test_draws_are_those_of_the_reference_so_recordings_replay(predictor):
+    """One for the prior, one for each corrector step, one for each predictor step, probability flow included."""
+    draws = [torch.randn(2, 1, 2, 2, generator=torch.Generator().manual_seed(i)) for i in range(20)]
+    noise = RecordedNoise(draws)
+    run(
+        build_sampler("predictor_corrector", gaussian(), predictor=predictor, corrector_steps=2, steps=3),
+        noise,
+    )
+    assert 20 - noise.remaining == 1 + 3 * (2 + (predictor != "none"))
