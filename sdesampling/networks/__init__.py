@@ -10,12 +10,14 @@ from typing import Any
 from torch import nn
 
 from sdesampling.choices import check_arguments, one_of
+from sdesampling.networks.csinva_dcgan import CsinvaDCGANDiscriminator, CsinvaDCGANGenerator
 from sdesampling.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from sdesampling.networks.ddpm import DDPM
 from sdesampling.networks.mnist_mlp import MnistMLPDiscriminator, MnistMLPGenerator, MnistVAEDecoder
 from sdesampling.networks.ncsn import NCSN
 from sdesampling.networks.ncsnpp import NCSNpp
 from sdesampling.networks.ncsnv2 import NCSNv2
+from sdesampling.networks.sngan import SNGANDiscriminator, SNGANGenerator
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "ncsnpp": NCSNpp,
@@ -24,6 +26,10 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "ncsnv2": NCSNv2,
     "dcgan_generator": DCGANGenerator,
     "dcgan_discriminator": DCGANDiscriminator,
+    "csinva_dcgan_generator": CsinvaDCGANGenerator,
+    "csinva_dcgan_discriminator": CsinvaDCGANDiscriminator,
+    "sngan_generator": SNGANGenerator,
+    "sngan_discriminator": SNGANDiscriminator,
     "mnist_mlp_generator": MnistMLPGenerator,
     "mnist_mlp_discriminator": MnistMLPDiscriminator,
     "mnist_vae_decoder": MnistVAEDecoder,

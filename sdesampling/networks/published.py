@@ -1,6 +1,7 @@
-"""The CIFAR-10 models of score_sde (Song et al. 2020) as data: network, SDE and data range, without weights.
+"""Published score models as data: network, SDE and data range, without weights.
 
-Names are those of score_sde's configurations: family of the SDE, then the model.
+The CIFAR-10 models of score_sde (Song et al. 2020), named as its configurations are: family of the SDE, then
+the model. The models of NCSN (Song & Ermon 2019), named `ncsn/` and their data.
 """
 
 from typing import Any
@@ -47,6 +48,17 @@ def _cifar10(sde: dict[str, Any], continuous: bool, *network: dict[str, Any]) ->
     )
 
 
+def _ncsn(shape: tuple[int, int, int], ngf: int) -> ScoreConfig:
+    return ScoreConfig(
+        shape=shape,
+        centered=False,
+        network={"name": "ncsn", "ngf": ngf, "num_scales": 10},
+        sde={"family": "ve", "sigma_min": 0.01, "sigma_max": 1.0, "N": 10},
+        continuous=False,
+        scales=10,
+    )
+
+
 PUBLISHED: dict[str, ScoreConfig] = {
     "ve/cifar10_ncsnpp": _cifar10(_VE, False, _NCSNPP, _STANDARD, _POSITIONAL),
     "ve/cifar10_ncsnpp_continuous": _cifar10(_VE, True, _NCSNPP, _STANDARD, _FOURIER),
@@ -64,4 +76,7 @@ PUBLISHED: dict[str, ScoreConfig] = {
     "subvp/cifar10_ddpmpp_deep_continuous": _cifar10(_SUBVP, True, _DDPMPP, _DEEP, _POSITIONAL),
     "subvp/cifar10_ncsnpp_continuous": _cifar10(_SUBVP, True, _NCSNPP, _STANDARD, _POSITIONAL),
     "subvp/cifar10_ncsnpp_deep_continuous": _cifar10(_SUBVP, True, _NCSNPP, _DEEP, _POSITIONAL),
+    "ncsn/cifar10": _ncsn((3, 32, 32), 128),
+    "ncsn/celeba": _ncsn((3, 32, 32), 128),
+    "ncsn/mnist": _ncsn((1, 28, 28), 64),
 }
