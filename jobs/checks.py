@@ -16,6 +16,8 @@ from jobs.spec import Settings
 
 Finding = tuple[Location, str]
 
+MAX_SHARDS = 10_000_000
+
 #: Metrics that compare with the features of real images.
 COMPARING = ("fid", "kid", "precision_recall", "density_coverage")
 
@@ -44,6 +46,9 @@ def _check_groups(settings: Settings) -> Iterator[Finding]:
         yield ("shard_size",), f"{shard} is no multiple of group_size {group}; for example {near}, or auto"
     elif shard is not None and shard > SPAN:
         yield ("shard_size",), f"{shard} is more than one shard may hold ({SPAN})"
+    elif settings.samples > MAX_SHARDS * (shard or group):
+        many = f"{settings.samples} samples in shards of {shard or group} are more than {MAX_SHARDS:,} shards"
+        yield ("shard_size",), f"{many}; make them larger"
 
 
 def _check_scores(settings: Settings, extractors: Sequence[Extractor]) -> Iterator[Finding]:

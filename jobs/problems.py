@@ -142,6 +142,8 @@ def _describe_one(details: ErrorDetails, model: type[BaseModel]) -> tuple[Locati
         return location, f"{show(value)} is no name here: it must match {context['pattern']}"
     if kind in ("whole_number_or_auto", "spec"):
         return location, f"{show(value)} {details['msg']}"
+    if kind == "sentence":
+        return location, details["msg"]
     return location, f"{show(value)}: {details['msg']}"
 
 

@@ -20,6 +20,8 @@ ModelName = Annotated[
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+MAX_STEPS = 1_000_000  # times MAX_CORRECTOR_STEPS is below 2^32, where the counter of noise ends
+MAX_CORRECTOR_STEPS = 1000
 
 
 def _auto_to_none(value: object) -> object:
@@ -30,6 +32,8 @@ def _auto_to_none(value: object) -> object:
 
 #: A whole number, or null (written `auto`): chosen when the work starts.
 IntOrAuto = Annotated[PositiveInt | None, BeforeValidator(_auto_to_none)]
+
+Deviation = Annotated[float, Field(ge=0)]
 
 Precision = Literal["float32"]
 Quantisation = Literal["floor", "round"]
@@ -48,8 +52,8 @@ class PredictorCorrector(Section):
     kind: Literal["predictor_corrector"]
     predictor: Literal["ancestral", "reverse_diffusion", "euler_maruyama", "probability_flow", "none"]
     corrector: Literal["langevin", "annealed_langevin", "none"]
-    steps: PositiveInt = 1000
-    corrector_steps: PositiveInt = 1
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 1000
+    corrector_steps: Annotated[int, Field(ge=1, le=MAX_CORRECTOR_STEPS)] = 1
     snr: Positive = 0.16
     corrector_norm: Literal["batch", "sample"] = "batch"
     denoise: bool = True
@@ -68,7 +72,7 @@ class DDLS(Section):
     """Discriminator-driven latent sampling: Langevin dynamics in a GAN's latent space (Che et al. 2020)."""
 
     kind: Literal["ddls"]
-    steps: Count
+    steps: Annotated[int, Field(ge=0, le=MAX_STEPS)]
     step_size: Positive
     decay: Decay | None = None
     noise_scale: Positive = 1.0
@@ -113,7 +117,7 @@ class PublishedValue(Section):
     """A value from the literature for one cell of the table."""
 
     value: float
-    std: Annotated[float, Field(ge=0)] | None = None
+    std: Deviation | None = None
     metric: Metric = "fid"
     samples: PositiveInt = 50_000  # generated images behind it; other numbers are not compared with it
     reference: str | None = None  # data set that it was measured against, where that must be ours too

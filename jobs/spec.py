@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from jobs.sections import (
     Count,
     DataSet,
+    Deviation,
     IntOrAuto,
     Metric,
     ModelName,
@@ -85,7 +86,7 @@ class Settings(Section):
 
     model: ModelField
     sampler: Sampler
-    samples: PositiveInt
+    samples: Annotated[int, Field(ge=1, lt=10**12)]
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     replicates: PositiveInt = 1
     group_size: PositiveInt = 1024
@@ -109,7 +110,7 @@ def _condition(value: object) -> object:
     if not isinstance(value, Mapping):
         return value
     return {
-        str(axis): tuple(map(level_text, levels if isinstance(levels, list) else [levels]))
+        axis: tuple(map(level_text, levels if isinstance(levels, list) else [levels]))
         for axis, levels in value.items()
     }
 
@@ -152,23 +153,22 @@ class SweepSection(Section):
     def _spell_out_axes(cls, data: object) -> object:
         if not isinstance(data, Mapping) or not isinstance(data.get("axes"), Mapping):
             return data
-        return {
-            **data,
-            "axes": {str(axis): _levels(str(axis), levels) for axis, levels in data["axes"].items()},
-        }
+        return {**data, "axes": {axis: _levels(axis, levels) for axis, levels in data["axes"].items()}}
 
 
 def _levels(axis: str, levels: object) -> object:
-    if isinstance(levels, list):
-        return {level_text(value): {axis: value} for value in levels}
-    if isinstance(levels, Mapping):
-        return {level_text(label): settings for label, settings in levels.items()}
-    return levels
+    """Spell out an axis that is a list of values."""
+    if not isinstance(levels, list):
+        return levels
+    spelled_out = {level_text(value): {axis: value} for value in levels}
+    if len(spelled_out) < len(levels):
+        raise PydanticCustomError("sentence", "axis {axis} has a value twice", {"axis": axis})
+    return spelled_out
 
 
 def _value_and_std(value: object) -> object:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return (float(value), None)
+        return (value, None)
     if isinstance(value, list) and len(value) in (1, 2):
         return (value[0], value[1] if len(value) == 2 else None)
     raise PydanticCustomError("spec", "is neither a number nor [mean, standard deviation]")
@@ -181,7 +181,7 @@ class PublishedSection(Section):
     metric: Metric = "fid"
     samples: PositiveInt = 50_000
     reference: str | None = None
-    values: dict[str, dict[str, Annotated[tuple[float, float | None], BeforeValidator(_value_and_std)]]]
+    values: dict[str, dict[str, Annotated[tuple[float, Deviation | None], BeforeValidator(_value_and_std)]]]
 
 
 class Head(Section):

@@ -14,12 +14,13 @@ from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.tokens import TagToken
 
 from jobs import catalog
 from jobs.problems import Problem, SpecError, describe, path_text, suggestion
-from jobs.spec import Head, Settings, Spec
+from jobs.spec import Head, Settings, Spec, level_text
 from jobs.sweep import find_problems
 
 MAX_BYTES = 1_000_000
@@ -78,6 +79,7 @@ def build_spec(
 def parse(text: str, source: str) -> dict[str, Any]:
     """Return the mapping that a YAML 1.2 text holds. Raises SpecError, with the line, for anything else."""
     yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _PlainConstructor
     yaml.allow_duplicate_keys = False
     try:
         for token in yaml.scan(text):
@@ -100,7 +102,22 @@ def parse(text: str, source: str) -> dict[str, Any]:
     if _nodes(document, MAX_NODES) > MAX_NODES:
         message = f"unfolds to more than {MAX_NODES:,} values; write it without nested anchors"
         raise SpecError(source, [Problem("", message)])
-    return {str(key): value for key, value in document.items()}
+    plain: dict[str, Any] = _with_text_keys(document)
+    return plain
+
+
+class _PlainConstructor(SafeConstructor):
+    """Dates stay text, as in the core schema of YAML 1.2."""
+
+
+_PlainConstructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
+
+
+def _with_text_keys(value: Any) -> Any:
+    """Nested data whose mappings have text as keys: a level may be written 100, a row 2024-01-01."""
+    if isinstance(value, Mapping):
+        return {level_text(key): _with_text_keys(item) for key, item in value.items()}
+    return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
 def _yaml_message(error: MarkedYAMLError) -> str:

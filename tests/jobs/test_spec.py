@@ -2,15 +2,17 @@
 
 import json
 import pickle
+import random
 from pathlib import Path
 
 import pytest
 from spec_files import SDES, problems_of, sweep_of, write_model, write_models
 
+from jobs import catalog
 from jobs.problems import SpecError
 from jobs.sections import PredictorCorrector
 from jobs.spec import spec_schema
-from jobs.specfile import load_spec, parse
+from jobs.specfile import build_spec, load_spec, parse
 
 GOOD = """
 name: trial
@@ -110,6 +112,15 @@ def test_the_time_grid_ends_where_the_library_says(folder: Path, family: str, ep
             "sampler.step: unknown key; did you mean 'steps'?",
         ),
         ("samples: 0", "samples: 0 must be at least 1"),
+        ("samples: 1000000000000", "samples: 1000000000000 must be below 1000000000000"),
+        (
+            "samples: 99999999999",
+            "shard_size: 99999999999 samples in shards of 1024 are more than 10,000,000",
+        ),
+        (
+            "sampler: {kind: predictor_corrector, predictor: ancestral, corrector: none, steps: 1000001}",
+            "sampler.steps: 1000001 must be at most 1000000",
+        ),
         ("samples: '50'", "samples: '50' is not a whole number"),
         ("samples: 1e3", "samples: 1000.0 is not a whole number; write 1000"),
         ("samples: true", "samples: true is not a whole number"),
@@ -256,8 +267,19 @@ samples: 0
 
 
 def test_yaml_1_2_numbers_and_text(folder: Path):
-    document = parse("a: 1e-5\nb: 22:00\nc: no\nd: 0o17\ne: 010\nf: ~\n", "test")
-    assert document == {"a": 1e-5, "b": "22:00", "c": "no", "d": 15, "e": 10, "f": None}
+    document = parse(
+        "a: 1e-5\nb: 22:00\nc: no\nd: 0o17\ne: 010\nf: ~\ng: 2024-01-01\n100: [{1: 2}]\n", "test"
+    )
+    assert document == {
+        "a": 1e-5,
+        "b": "22:00",
+        "c": "no",
+        "d": 15,
+        "e": 10,
+        "f": None,
+        "g": "2024-01-01",
+        "100": [{"1": 2}],
+    }
 
 
 @pytest.mark.parametrize(
@@ -289,6 +311,24 @@ def test_anchors_cannot_unfold_without_end():
     with pytest.raises(SpecError, match="unfolds to more than"):
         parse("a: &a [*a]", "test")
     assert parse("a: &a [1]\nb: *a", "test") == {"a": [1], "b": [1]}
+
+
+def test_damaged_specs_are_refused_and_never_crash(folder: Path):
+    """Random damage to a ready spec: whatever is not a spec any more is a SpecError."""
+    dice = random.Random(0)
+    text = (catalog.CATALOG / "digits-table1.yaml").read_text(encoding="utf-8")
+    refused = 0
+    for _ in range(60):
+        letters = list(text)
+        for _ in range(dice.randint(1, 6)):
+            place = dice.randrange(len(letters))
+            letters[place : place + dice.randint(0, 4)] = dice.choice("{}[]:,-#&*!|>'\"%@`~ \n\tx0")
+        damaged = "".join(letters)
+        try:
+            build_spec(parse(damaged, "test"), damaged, folder, "test", {})
+        except SpecError as error:
+            refused += bool(error.problems)
+    assert refused > 30
 
 
 def test_files_that_are_no_spec_are_refused(folder: Path):

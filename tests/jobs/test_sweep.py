@@ -254,6 +254,11 @@ def test_cells_with_the_same_images_share_them(folder: Path):
     assert plan_json(planned)["totals"]["samples"] == 3000
 
 
+def test_a_value_that_is_there_twice_is_refused(folder: Path):
+    found = problems_of(folder, BASE + "model: ve\nsweep: {axes: {seed: [1, 2, 1]}}\n")
+    assert found == ["sweep: axis seed has a value twice"]
+
+
 def test_a_list_axis_must_be_named_after_a_key(folder: Path):
     assert problems_of(folder, BASE + "model: ve\nsweep: {axes: {sead: [1, 2]}}\n") == [
         "sweep.axes.sead: a list sets the key that the axis is named after, and there is no key 'sead'; "
