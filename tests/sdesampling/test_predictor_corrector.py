@@ -201,7 +201,7 @@ def test_numbers_that_are_not_finite_are_named():
 
 @pytest.mark.parametrize("predictor", PREDICTORS)
 def test_draws_are_those_of_the_reference_so_recordings_replay(predictor):
-    """One for the prior, one for each corrector step, one for each predictor step, probability flow included."""
+    """One for the prior and one for each corrector and predictor step, probability flow included."""
     draws = [torch.randn(2, 1, 2, 2, generator=torch.Generator().manual_seed(i)) for i in range(20)]
     noise = RecordedNoise(draws)
     run(
