@@ -88,7 +88,7 @@ class Settings(Section):
     sampler: Sampler
     samples: Annotated[int, Field(ge=1, lt=10**12)]
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    replicates: PositiveInt = 1
+    replicates: Annotated[int, Field(ge=1, le=10_000)] = 1
     group_size: PositiveInt = 1024
     shard_size: IntOrAuto = None
     stages: Annotated[tuple[Count, ...], BeforeValidator(_listed)] = ()

@@ -7,12 +7,11 @@ what is checked is what runs. Cells are laid out in `jobs/cells.py` and resolved
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from jobs.cells import Cell, lay_out
+from jobs.cells import Cell, Table, lay_out
 from jobs.configuration import Configuration
-from jobs.layers import Layers
 from jobs.problems import Location, Problem, SpecError, not_one_of, path_text
 from jobs.resolution import Resolver
 from jobs.sections import PlainName, PublishedValue, Resources, Section
@@ -48,80 +47,77 @@ class Sweep(Section):
 
 def expand(spec: Spec) -> Sweep:
     """Return the sweep of a spec. Raises SpecError with everything that is wrong with it."""
-    draft = _Draft(spec)
-    if draft.problems:
-        raise SpecError(spec.name, draft.problems)
-    common = Layers()
-    common.add(spec.settings, ())
-    common.add(spec.overrides, ())
-    return Sweep(
-        name=spec.name,
-        description=spec.description,
-        written=spec.written,
-        overrides=spec.overrides,
-        rows=draft.rows,
-        columns=draft.columns,
-        configurations=tuple(draft.configurations),
-        store=spec.store,
-        resources=Resources.model_validate(common.settings.get("resources", {})),
-        files={digest: str(path) for digest, path in draft.files.items()},
-        missing=draft.missing,
-    )
+    sweep, problems = _draft(spec)
+    if problems:
+        raise SpecError(spec.name, problems)
+    return sweep
 
 
 def find_problems(spec: Spec) -> list[Problem]:
     """Return everything that is wrong with a spec's sweep section, cells and published values."""
-    return _Draft(spec).problems
+    return _draft(spec)[1]
 
 
-class _Draft:
-    """A spec on its way to a sweep: configurations as far as they can be made, and every problem met."""
+def _draft(spec: Spec) -> tuple[Sweep, list[Problem]]:
+    """A sweep of the cells that are in order, and every problem of the others."""
+    table = lay_out(spec)
+    problems = table.problems
+    configurations: list[Configuration] = []
+    findings: dict[tuple[str, str], list[str]] = {}  # (path, message) -> names of the cells it was found in
+    resolver = Resolver(spec.name, Path(spec.folder))
+    for cell in table.cells:
+        found, wrong = resolver.settle(cell, _published_for(spec, cell))
+        for location, message in wrong:
+            findings.setdefault((_place(cell, location), message), []).append(cell.name)
+        configurations += found
+        if len(configurations) > MAX_CONFIGURATIONS:
+            problems.append(Problem("replicates", f"more than {MAX_CONFIGURATIONS:,} configurations"))
+            break
+    problems += _reported(findings, len(table.cells))
+    problems += [*_at_odds(configurations), *_uneven(configurations), *_misplaced(spec, table)]
+    sweep = Sweep(
+        name=spec.name,
+        description=spec.description,
+        written=spec.written,
+        overrides=spec.overrides,
+        rows=tuple(table.rows),
+        columns=tuple(table.columns),
+        configurations=tuple(configurations),
+        store=spec.store,
+        resources=configurations[0].resources if configurations else Resources(),
+        files={digest: str(path) for digest, path in resolver.files.items()},
+        missing=tuple(resolver.missing),
+    )
+    return sweep, problems
 
-    def __init__(self, spec: Spec) -> None:
-        table = lay_out(spec)
-        self.rows, self.columns = tuple(table.rows), tuple(table.columns)
-        self.configurations: list[Configuration] = []
-        self._findings: dict[tuple[str, str], list[str]] = {}  # (path, message) -> the cells it was found in
-        resolver = Resolver(spec.name, Path(spec.folder))
-        for cell in table.cells:
-            configurations, findings = resolver.settle(cell, _published_for(spec, cell))
-            for location, message in findings:
-                key = (_place(cell, location), message)
-                self._findings.setdefault(key, []).append(cell.name)
-            self.configurations += configurations
-            if len(self.configurations) > MAX_CONFIGURATIONS:
-                table.problems.append(
-                    Problem("replicates", f"more than {MAX_CONFIGURATIONS:,} configurations")
-                )
-                break
-        self.files = resolver.files
-        self.missing = tuple(resolver.missing)
-        self.problems = [*table.problems, *self._reported(len(table.cells))]
-        self.problems += [
-            *self._at_odds(),
-            *_misplaced(spec, {(cell.row, cell.column) for cell in table.cells}),
-        ]
 
-    def _reported(self, cells: int) -> Iterator[Problem]:
-        """Every finding once, with the cells that it was found in unless that is all of them."""
-        for (path, message), names in self._findings.items():
-            where = ""
-            if len(names) < cells:
-                more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-                where = f" (cell {names[0]!r}{more})"
-            yield Problem(path, message + where)
+def _reported(findings: Mapping[tuple[str, str], list[str]], cells: int) -> Iterator[Problem]:
+    """Every finding once, with the cells that it was found in unless that is all of them."""
+    for (path, message), names in findings.items():
+        where = ""
+        if len(names) < cells:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            where = f" (cell {names[0]!r}{more})"
+        yield Problem(path, message + where)
 
-    def _at_odds(self) -> Iterator[Problem]:
-        """Cells that make the same images share them, so they must want the same of them."""
-        first_with: dict[str, Configuration] = {}
-        for configuration in self.configurations:
-            first = first_with.setdefault(configuration.fingerprint, configuration)
-            if first is not configuration and (keys := first.differences(configuration)):
-                cells = f"cells {first.name!r} and {configuration.name!r} make the same images"
-                wanted = (
-                    f"and want them with other {', '.join(keys)}; make these equal, or exclude one of them"
-                )
-                yield Problem("sweep", f"{cells} {wanted}")
+
+def _at_odds(configurations: Sequence[Configuration]) -> Iterator[Problem]:
+    """Cells that make the same images share them, so they must want the same of them."""
+    first_with: dict[str, Configuration] = {}
+    for configuration in configurations:
+        first = first_with.setdefault(configuration.fingerprint, configuration)
+        if first is not configuration and (keys := first.differences(configuration)):
+            cells = f"cells {first.name!r} and {configuration.name!r} make the same images"
+            wanted = f"and want them with other {', '.join(keys)}; make these equal, or exclude one of them"
+            yield Problem("sweep", f"{cells} {wanted}")
+
+
+def _uneven(configurations: Sequence[Configuration]) -> Iterator[Problem]:
+    """Workers serve all cells, so only the micro-batch is a cell's own."""
+    for key in ("workers", "cpus", "gpus"):
+        if len({getattr(each.resources, key) for each in configurations}) > 1:
+            message = "differs between cells, and workers serve all of them: set it once, at the top level"
+            yield Problem(f"resources.{key}", message)
 
 
 def _place(cell: Cell, location: Location) -> str:
@@ -151,18 +147,18 @@ def _published_for(spec: Spec, cell: Cell) -> tuple[PublishedValue, ...]:
     return tuple(found)
 
 
-def _misplaced(spec: Spec, cells: set[tuple[str, str]]) -> Iterator[Problem]:
+def _misplaced(spec: Spec, table: Table) -> Iterator[Problem]:
     """Published values whose cell does not exist."""
-    rows = {row for row, _ in cells}
+    cells = {(cell.row, cell.column) for cell in table.cells}
     for number, section in enumerate(spec.published):
         start: Location = (
             ("published", number, "values") if len(spec.published) > 1 else ("published", "values")
         )
         for row, columns in section.values.items():
-            if row not in rows:
-                yield Problem(path_text((*start, row)), f"row {not_one_of(row, sorted(rows))}")
+            if row not in table.rows:
+                yield Problem(path_text((*start, row)), f"row {not_one_of(row, table.rows)}")
                 continue
-            known = sorted(column for other, column in cells if other == row)
+            known = [column for column in table.columns if (row, column) in cells]
             for column in columns:
                 if column not in known:
                     yield Problem(path_text((*start, row, column)), f"column {not_one_of(column, known)}")

@@ -213,7 +213,7 @@ def test_one_axis_makes_one_column(folder: Path):
         (("{row: GAN, column: DDLS 10", "{row: ancestral, column: VE P100"), "sweep: two cells are called "),
         (
             ("    ancestral: {VE P100: [4", "    ancestrel: {VE P100: [4"),
-            "published.values.ancestrel: row 'ancestrel' is not one of GAN, ancestral, reverse diffusion",
+            "published.values.ancestrel: row 'ancestrel' is not one of ancestral, reverse diffusion, GAN",
         ),
         (("VP PC50: 3}", "VP PC5: 3}"), "published.values.ancestral['VP PC5']: column 'VP PC5' is not"),
         (("VP PC50: 3}", "VP PC50: [1, 2, 3]}"), "published.values.ancestral['VP PC50']: [1, 2, 3] is nei"),
@@ -254,6 +254,18 @@ def test_cells_with_the_same_images_share_them(folder: Path):
     assert plan_json(planned)["totals"]["samples"] == 3000
 
 
+def test_workers_are_the_same_for_all_cells(folder: Path):
+    axes = "model: ve\nsweep: {axes: {size: {small: {}, large: {seed: 1, resources: {%s}}}}}\n"
+    message = "differs between cells, and workers serve all of them: set it once, at the top level"
+    assert problems_of(folder, BASE + axes % "gpus: 1, workers: 2") == [
+        f"resources.workers: {message}",
+        f"resources.gpus: {message}",
+    ]
+    sweep = sweep_of(folder, BASE + "resources: {gpus: 0.5, workers: 3}\n" + axes % "micro_batch: 64")
+    assert (sweep.resources.gpus, sweep.resources.workers) == (0.5, 3)
+    assert [each.resources.micro_batch for each in sweep.configurations] == [None, 64]
+
+
 def test_a_value_that_is_there_twice_is_refused(folder: Path):
     found = problems_of(folder, BASE + "model: ve\nsweep: {axes: {seed: [1, 2, 1]}}\n")
     assert found == ["sweep: axis seed has a value twice"]
@@ -283,6 +295,8 @@ def test_too_many_cells_are_counted_and_never_made(folder: Path):
     ]
     assert time.process_time() - begin < 10
     found = problems_of(folder, BASE + "model: ve\nreplicates: 10001\n")
+    assert found == ["replicates: 10001 must be at most 10000"]
+    found = problems_of(folder, BASE + "model: ve\nreplicates: 4000\nsweep: {axes: {seed: [1, 2, 3]}}\n")
     assert found == ["replicates: more than 10,000 configurations"]
 
 
