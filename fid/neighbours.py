@@ -73,7 +73,7 @@ def nearest_neighbours(queries: ArrayLike, candidates: ArrayLike) -> tuple[Array
     distances, rows = np.empty(len(first)), np.empty(len(first), dtype=np.int64)
     for part, squared in _squared_distances(first, second):
         rows[part] = squared.argmin(axis=1)
-        distances[part] = np.sqrt(squared.min(axis=1))
+        distances[part] = np.linalg.norm(first[part] - second[rows[part]], axis=1)  # of a copy exactly zero
     return distances, rows
 
 

@@ -46,6 +46,14 @@ def _average(x: Tensor) -> Tensor:
     return avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
 
+def pooled_branch(unit: ConvUnit, x: Tensor) -> Tensor:
+    """`unit` of the 3x3 averages of x, as the average of its 1x1 convolution: equal, as both are linear.
+
+    Averages then run over a quarter or less of the channels.
+    """
+    return torch.relu_(_average(unit.bn(unit.conv(x))))
+
+
 class Mixed35(nn.Module):
     """Block at 35x35: branches 1x1, 5x5, double 3x3, pool."""
 
@@ -62,7 +70,7 @@ class Mixed35(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         five = self.branch5x5_2(self.branch5x5_1(x))
         three = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat([self.branch1x1(x), five, three, self.branch_pool(_average(x))], dim=1)
+        return torch.cat([self.branch1x1(x), five, three, pooled_branch(self.branch_pool, x)], dim=1)
 
 
 class Reduction17(nn.Module):
@@ -100,7 +108,7 @@ class Mixed17(nn.Module):
         single = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
         double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         double = self.branch7x7dbl_5(self.branch7x7dbl_4(double))
-        return torch.cat([self.branch1x1(x), single, double, self.branch_pool(_average(x))], dim=1)
+        return torch.cat([self.branch1x1(x), single, double, pooled_branch(self.branch_pool, x)], dim=1)
 
 
 class Reduction8(nn.Module):
@@ -141,14 +149,17 @@ class Mixed8(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         single = self.branch3x3_1(x)
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
-        pooled = max_pool2d(x, 3, stride=1, padding=1) if self.maximum else _average(x)
+        if self.maximum:
+            pooled = self.branch_pool(max_pool2d(x, 3, stride=1, padding=1))
+        else:
+            pooled = pooled_branch(self.branch_pool, x)
         parts = [
             self.branch1x1(x),
             self.branch3x3_2a(single),
             self.branch3x3_2b(single),
             self.branch3x3dbl_3a(double),
             self.branch3x3dbl_3b(double),
-            self.branch_pool(pooled),
+            pooled,
         ]
         return torch.cat(parts, dim=1)
 
