@@ -7,14 +7,16 @@ This module must not know what is in the files, nor how the work was shared out.
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -70,8 +72,7 @@ class Content(_Record):
     first: int
     last: int  # exclusive
     rows: int
-    steps: tuple[int, ...]
-    digest: str  # of decoded pixels or features; see jobs/digests.py
+    digests: dict[int, str]  # step -> digest of decoded pixels or features; see jobs/digests.py
     inputs: dict[str, str]  # digests of what it was made from
     execution: Execution
     groups: tuple[GroupRecord, ...]
@@ -81,6 +82,16 @@ class Content(_Record):
     @property
     def samples(self) -> range:
         return range(self.first, self.last)
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """In the order of the file."""
+        return tuple(self.digests)
+
+    @property
+    def digest(self) -> str:
+        """Of all steps."""
+        return add_digests(self.digests.values())
 
 
 class Marker(Content):
@@ -168,24 +179,47 @@ def check_size(folder: RangeFolder, marker: Marker, size: int | None) -> None:
         raise DamageError(f"{marker.file} {found}", committed_names(folder, marker))
 
 
-def check_rows(
-    folder: RangeFolder, marker: Marker, index: Mapping[int, np.ndarray], digests: Iterable[str]
-) -> None:
-    """Raise DamageError unless a file has its marker's digest and steps, each with the samples in order.
+@contextmanager
+def reading(store: Store, folder: RangeFolder, marker: Marker) -> Iterator[BinaryIO]:
+    """The content of a committed file; whatever goes wrong with it inside the block is damage.
 
-    index: step -> (rows,) sample indices, steps in the order of the file; digests: of its parts.
+    Storage that cannot be reached raises OSError before that, and is no damage.
+    Raises DamageError.
     """
-    expected = np.arange(marker.first, marker.last)
-    wrong = [step for step, found in index.items() if not np.array_equal(found, expected)]
-    if tuple(index) != marker.steps:
-        problem = f"has the steps {tuple(index)}, its marker says {marker.steps}"
-    elif wrong:
-        problem = f"does not hold just the samples [{marker.first}, {marker.last}) at step {wrong[0]}"
-    elif add_digests(digests) != marker.digest:
+    names = committed_names(folder, marker)
+    try:
+        file = io.BytesIO(store.get(names[1]))
+    except FileNotFoundError as error:
+        raise DamageError(f"{marker.file} is missing", names) from error
+    try:
+        yield file
+    except Exception as error:  # readers of Parquet and PNG raise dozens of types for damaged files
+        raise DamageError(f"{marker.file} cannot be read: {error!r}", names) from error
+
+
+class Rows(Protocol):
+    """Rows of one step, images or features."""
+
+    @property
+    def step(self) -> int: ...
+
+    @property
+    def index(self) -> np.ndarray:
+        """(rows,) int64."""
+
+    @property
+    def digest(self) -> str: ...
+
+
+def check_rows(folder: RangeFolder, marker: Marker, rows: Rows) -> None:
+    """Raise DamageError unless the rows of a step are the marker's samples in order and have its digest."""
+    if not np.array_equal(rows.index, np.arange(marker.first, marker.last)):
+        problem = f"does not hold just the samples [{marker.first}, {marker.last})"
+    elif rows.digest != marker.digests.get(rows.step):
         problem = "does not have the digest that its marker says"
     else:
         return
-    raise DamageError(f"{marker.file} {problem}", committed_names(folder, marker))
+    raise DamageError(f"{marker.file} {problem} at step {rows.step}", committed_names(folder, marker))
 
 
 def load_committed(store: Store, folder: RangeFolder, samples: range) -> Marker | None:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.commit import DamageError, Marker, check_rows, committed_names, data_name
+from jobs.commit import DamageError, Marker, check_rows, reading
 from jobs.digests import add_digests, rows_digest
 from jobs.paths import RangeFolder
 from jobs.store import Store
@@ -47,7 +47,9 @@ class FeatureRows:
 
 
 def join_rows(parts: Sequence[FeatureRows]) -> FeatureRows:
-    """Rows of one step, one part after the other."""
+    """Rows of one step, one part after the other. Raises ValueError when there is no part."""
+    if not parts:
+        raise ValueError("there are no rows of a step")
     logits = [part.logits for part in parts if part.logits is not None]
     return FeatureRows(
         parts[0].step,
@@ -107,15 +109,11 @@ def committed_features(store: Store, folder: RangeFolder, marker: Marker) -> lis
 
     Raises DamageError when the file cannot be read, or when rows, indices or values are not the marker's.
     """
-    names = committed_names(folder, marker)
-    try:
-        with store.open(names[1]) as file:
-            parts = list(read_features(file))
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise DamageError(f"{marker.file} cannot be read: {error}", names) from error
-    steps = dict.fromkeys(part.step for part in parts)
-    blocks = [join_rows([part for part in parts if part.step == step]) for step in steps]
-    check_rows(folder, marker, {block.step: block.index for block in blocks}, (part.digest for part in parts))
+    with reading(store, folder, marker) as file:
+        parts = list(read_features(file))
+        blocks = [join_rows([part for part in parts if part.step == step]) for step in marker.steps]
+    for block in blocks:
+        check_rows(folder, marker, block)
     return blocks
 
 
@@ -151,23 +149,15 @@ def _files_in_order(
     for marker in sorted(markers, key=lambda marker: marker.first):
         if marker.first >= samples:
             break
-        name = data_name(folder, marker)
         if marker.first != expected:
-            raise DamageError(f"{name}: begins at sample {marker.first}, expected was {expected}")
-        try:
-            with store.open(name) as file:
-                for rows in read_features(file, step):
-                    last = expected + len(rows.index)
-                    if not np.array_equal(rows.index, np.arange(expected, last)):
-                        raise DamageError(f"{name}: its indices are not {expected} .. {last - 1}")
-                    yield rows[: samples - expected] if last > samples else rows
-                    expected = last
-                    if expected >= samples:
-                        return
-        except (OSError, pa.ArrowException, ValueError) as error:
-            raise DamageError(f"{name} cannot be read: {error}") from error
-        if expected != marker.last:
-            raise DamageError(f"{name}: step {step} ends at {expected}, its marker says {marker.last}")
+            raise DamageError(f"{marker.file} begins at sample {marker.first}, expected was {expected}")
+        if step not in marker.digests:
+            raise DamageError(f"{marker.file} has the steps {marker.steps}, not {step}")
+        with reading(store, folder, marker) as file:
+            rows = join_rows(list(read_features(file, step)))
+        check_rows(folder, marker, rows)
+        yield rows[: samples - expected]
+        expected = marker.last
     if expected < samples:
         raise DamageError(f"{folder.root}: ends at {expected} of {samples} samples; run the sweep again")
 

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from jobs.commit import DamageError, Marker, check_rows, committed_names
+from jobs.commit import Marker, check_rows, reading
 from jobs.digests import rows_digest
 from jobs.paths import RangeFolder
 from jobs.sections import Quantisation
@@ -132,20 +132,18 @@ def committed_images(store: Store, folder: RangeFolder, marker: Marker) -> list[
 
     Raises DamageError when the file cannot be read, or when rows, indices or pixels are not the marker's.
     """
-    names = committed_names(folder, marker)
-    try:
-        with store.open(names[1]) as file:
-            parts = list(read_images(file))
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise DamageError(f"{marker.file} cannot be read: {error}", names) from error
-    steps = dict.fromkeys(part.step for part in parts)
-    blocks = [_join([part for part in parts if part.step == step]) for step in steps]
-    check_rows(folder, marker, {block.step: block.index for block in blocks}, (part.digest for part in parts))
+    with reading(store, folder, marker) as file:
+        parts = list(read_images(file))
+        blocks = [_join([part for part in parts if part.step == step]) for step in marker.steps]
+    for block in blocks:
+        check_rows(folder, marker, block)
     return blocks
 
 
 def _join(parts: Sequence[ImageRows]) -> ImageRows:
-    """Blocks of one step as one."""
+    """Blocks of one step as one. Raises ValueError when there is none."""
+    if not parts:
+        raise ValueError("there are no rows of a step")
     chains = [part.chain for part in parts if part.chain is not None]
     return ImageRows(
         parts[0].step,

@@ -80,6 +80,15 @@ def load_reference(store: Store, data_set: DataSet, extractor: Extractor) -> Ref
     return Reference(data_set.name, record["content"], record["count"], folder, tuple(markers))
 
 
+def reference_folder(store: Store, data_set: DataSet, extractor: Extractor) -> tuple[str, RangeFolder] | None:
+    """Folder of a data set and, in it, of its features by an extractor; None when they were never built."""
+    try:
+        content = json.loads(store.get(_index(data_set)))["content"]
+    except FileNotFoundError:
+        return None
+    return StorePaths().reference(data_set.name, content), _folder(data_set, content, extractor)
+
+
 def _build_part(
     store: Store,
     folder: RangeFolder,
@@ -97,8 +106,7 @@ def _build_part(
         first=part.start,
         last=part.stop,
         rows=len(part),
-        steps=(STEP,),
-        digest=rows.digest,
+        digests={STEP: rows.digest},
         inputs={"images": data.content_hash, "extractor": extractor.weights or ""},
         execution=worker.extraction(),
         groups=(GroupRecord(first=part.start, last=part.stop),),

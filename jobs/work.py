@@ -30,7 +30,6 @@ from jobs.commit import (
     refuse_overlap,
 )
 from jobs.configuration import Configuration, Extractor
-from jobs.digests import add_digests
 from jobs.extraction import extract
 from jobs.features import write_features
 from jobs.images import ImageRows, committed_images, write_images
@@ -159,8 +158,7 @@ class _Shard:
             first=marker.first,
             last=marker.last,
             rows=marker.rows,
-            steps=marker.steps,
-            digest=add_digests(block.digest for block in rows),
+            digests={block.step: block.digest for block in rows},
             inputs={"images": marker.digest, "extractor": extractor.weights or ""},
             execution=self._worker.extraction(),
             groups=tuple(GroupRecord(first=group.start, last=group.stop) for group in groups),
@@ -242,8 +240,7 @@ def _image_content(
         first=done[0].group.start,
         last=done[-1].group.stop,
         rows=sum(len(block.index) for block in blocks),
-        steps=tuple(block.step for block in blocks),
-        digest=add_digests(block.digest for block in blocks),
+        digests={block.step: block.digest for block in blocks},
         inputs=_model_digests(configuration),
         execution=execution,
         groups=tuple(

@@ -1,7 +1,7 @@
-"""A sweep in a store as a run leaves it, without running one: digits under noise instead of a sampler's images.
+"""A sweep in a store as a run leaves it, without running one: digits under noise instead of samples.
 
-Images, features, markers and references are made by the project's own writers with the shipped extractor, so that
-reduction and report read what they would read after a real run.
+Images, features, markers and references are made by the project's own writers with the shipped extractor, so
+that reduction and report read what they would read after a real run.
 """
 
 from __future__ import annotations
@@ -163,13 +163,12 @@ def commit_shard(
         "first": samples.start,
         "last": samples.stop,
         "rows": len(samples) * len(rows),
-        "steps": item.stages,
         "execution": execution,
         "groups": records,
     }
     made = Content(
         kind="images",
-        digest=pixels,
+        digests={block.step: block.digest for block in rows},
         inputs={},
         evaluations=199 * len(samples),
         seconds={"sample": 0.5},
@@ -179,7 +178,7 @@ def commit_shard(
     found = [extract(network(), block.step, block.images, parts) for block in rows]
     read = Content(
         kind="features",
-        digest=add_digests(block.digest for block in found),
+        digests={block.step: block.digest for block in found},
         inputs={"images": pixels},
         seconds={"extract": 0.1},
         **common,

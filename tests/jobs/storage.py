@@ -3,7 +3,6 @@
 import numpy as np
 
 from jobs.commit import Commit, Content, Execution, GroupRecord, commit
-from jobs.digests import add_digests
 from jobs.features import FeatureRows, write_features
 from jobs.images import ImageRows, write_images
 
@@ -48,8 +47,7 @@ def content(kind, samples, blocks, inputs):
         first=samples.start,
         last=samples.stop,
         rows=sum(len(block.index) for block in blocks),
-        steps=tuple(block.step for block in blocks),
-        digest=add_digests(block.digest for block in blocks),
+        digests={block.step: block.digest for block in blocks},
         inputs=inputs,
         execution=EXECUTION,
         groups=(GroupRecord(first=samples.start, last=samples.stop, diagnostics={"r_hat": float("nan")}),),

@@ -128,7 +128,7 @@ def test_altered_indices_are_refused(store):
     first, second = (json.loads(store.get(folder.marker(part))) for part in (range(128), range(128, 256)))
     second.update(file=first["file"], size=first["size"])
     store.put(folder.marker(range(128, 256)), json.dumps(second).encode())
-    with pytest.raises(DamageError, match="indices are not"):
+    with pytest.raises(DamageError, match="does not hold just the samples"):
         reduce_configuration(store, scored.SWEEP, item)
 
 

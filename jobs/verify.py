@@ -1,0 +1,174 @@
+"""Re-hashes everything that a sweep has in the store, and moves what is bad out of the way.
+
+A run compares sizes only, because that is cheap; this reads every file and compares rows, indices and digests
+with the markers, and weights with their names. What is quarantined is made again by the next run.
+It must not know how anything was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from pydantic import ValidationError
+
+from jobs.commit import DamageError, Marker, data_name, quarantine
+from jobs.configuration import Configuration
+from jobs.features import committed_features
+from jobs.fingerprint import file_sha256
+from jobs.images import committed_images
+from jobs.ledger import Damage, Listing, scan
+from jobs.paths import RangeFolder, StorePaths, SweepPaths, extractor_key
+from jobs.references import reference_folder
+from jobs.store import Store
+from jobs.sweep import Sweep
+
+Read = Callable[[Store, RangeFolder, Marker], object]  # raises DamageError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as it should be."""
+
+    file: str  # the first one concerned
+    reason: str
+    incident: str | None  # its folder in the quarantine; None when nothing was moved
+
+
+@dataclass
+class VerifyReport:
+    """What was found; `dataclasses.asdict` makes it JSON."""
+
+    sweep: str
+    files: int = 0  # read and compared
+    bytes: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)  # data files that no marker names, of no use to any run
+
+    @property
+    def intact(self) -> bool:
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class _Check:
+    """One file to be read and compared."""
+
+    root: str  # in whose quarantine it would go
+    file: str
+    compare: Callable[[], object]  # raises DamageError
+
+
+def verify(
+    store: Store, sweep: str, *, repair: bool = True, note: Callable[[str], None] = lambda _: None
+) -> VerifyReport:
+    """Read and compare all images, features, references, weights and configurations of a sweep.
+
+    repair: move what is bad to quarantine; otherwise only report it. A run may go on meanwhile: what it is
+        just writing can show up as an orphan.
+    note: told of every file before it is read.
+
+    Raises FileNotFoundError when there is no such sweep.
+    """
+    report = VerifyReport(sweep)
+    resolved = Sweep.from_json(store.get(SweepPaths(sweep).resolved))
+    configurations = list({found.fingerprint: found for found in resolved.configurations}.values())
+    for check in _checks(store, sweep, configurations, report.orphans):
+        note(check.file)
+        report.files += 1
+        report.bytes += store.size(check.file) or 0
+        try:
+            check.compare()
+        except DamageError as error:
+            incident = quarantine(store, check.root, error.names, str(error)) if repair else None
+            report.problems.append(Problem(error.names[0], str(error), incident))
+    return report
+
+
+def _checks(
+    store: Store, sweep: str, configurations: Sequence[Configuration], orphans: list[str]
+) -> Iterator[_Check]:
+    """Everything once, also what configurations share; orphans are collected on the way."""
+    for configuration in configurations:
+        yield from _configuration_checks(store, sweep, configuration, orphans)
+    for root, folder in _references(store, configurations):
+        markers, damaged = Listing(store, folder.root).committed(folder)
+        yield from _range_checks(store, root, folder, markers, damaged, committed_features)
+    for name in sorted(map(StorePaths().weights, _weights(configurations))):
+        if store.size(name) is not None:
+            yield _Check(name.rpartition("/")[0], name, partial(_compare_weights, store, name))
+
+
+def _configuration_checks(
+    store: Store, sweep: str, configuration: Configuration, orphans: list[str]
+) -> Iterator[_Check]:
+    paths = SweepPaths(sweep).configuration(configuration.fingerprint)
+    if store.size(paths.spec) is not None:
+        yield _Check(paths.root, paths.spec, partial(_compare_spec, store, paths.spec, configuration))
+    keys = [extractor_key(found.name, found.weights or "") for found in configuration.extractors]
+    ledger = scan(store, paths, keys)
+    yield from _range_checks(store, paths.root, paths.images, ledger.images, ledger.damaged, committed_images)
+    for key in keys:
+        yield from _range_checks(
+            store, paths.root, paths.features(key), ledger.features[key], [], committed_features
+        )
+    listing = Listing(store, paths.root)
+    named = {name for damage in ledger.damaged for name in damage.names}
+    named |= {data_name(paths.images, marker) for marker in ledger.images}
+    named |= {data_name(paths.features(key), m) for key in keys for m in ledger.features[key]}
+    for folder in (paths.images, *map(paths.features, keys)):
+        orphans += sorted(set(listing.attempts(folder)) - named)
+
+
+def _range_checks(
+    store: Store,
+    root: str,
+    folder: RangeFolder,
+    markers: Iterable[Marker],
+    damaged: Iterable[Damage],
+    read: Read,
+) -> Iterator[_Check]:
+    """What the ledger calls damaged already, and what it calls whole."""
+    for damage in damaged:
+        yield _Check(root, damage.names[0], partial(_report, damage))
+    for marker in markers:
+        yield _Check(root, data_name(folder, marker), partial(read, store, folder, marker))
+
+
+def _references(store: Store, configurations: Sequence[Configuration]) -> set[tuple[str, RangeFolder]]:
+    """Folders of all data sets and, in them, of the features by each extractor."""
+    found = {
+        reference_folder(store, data_set, extractor)
+        for configuration in configurations
+        for extractor in configuration.extractors
+        for data_set in configuration.references
+    }
+    return {folders for folders in found if folders is not None}
+
+
+def _weights(configurations: Sequence[Configuration]) -> set[str]:
+    """sha256 of the weights of all models and extractors."""
+    digests = {digest for found in configurations for digest in found.model.weights.values()}
+    digests |= {extractor.weights for found in configurations for extractor in found.extractors}
+    return {digest for digest in digests if digest is not None}
+
+
+def _report(damage: Damage) -> None:
+    raise DamageError(damage.reason, damage.names)
+
+
+def _compare_spec(store: Store, name: str, configuration: Configuration) -> None:
+    try:
+        found = Configuration.from_json(store.get(name)).fingerprint
+    except ValidationError as error:
+        raise DamageError(f"{name} is no configuration: {error.errors()[0]['msg']}", [name]) from error
+    if found != configuration.fingerprint:
+        raise DamageError(f"{name} has the fingerprint {found}", [name])
+
+
+def _compare_weights(store: Store, name: str) -> None:
+    with store.local(name) as path:
+        found = file_sha256(path)
+    if found != name.rpartition("/")[2]:
+        raise DamageError(f"{name} has the sha256 {found}", [name])
