@@ -48,10 +48,10 @@ def _initialised(convolution: nn.Conv2d, scale: float) -> nn.Conv2d:
 
 
 def rescaled_sum(x: Tensor, y: Tensor, gain: float) -> Tensor:
-    """(x + y) * gain."""
-    if gain == 1:
-        return x + y
-    return (x + y) * gain if torch.is_grad_enabled() else (x + y).mul_(gain)
+    """(x + y) * gain. Without gradients y is overwritten: memory that is warm is faster than new one."""
+    if torch.is_grad_enabled():
+        return x + y if gain == 1 else (x + y) * gain
+    return y.add_(x) if gain == 1 else y.add_(x).mul_(gain)
 
 
 def groups_of(channels: int) -> int:

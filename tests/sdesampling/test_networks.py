@@ -83,6 +83,32 @@ def test_sampling_agrees_with_float64_in_every_variant(fir, resblock_type, progr
     assert relative_error(y.double(), exact) < TOLERANCE
 
 
+def test_bfloat16_costs_about_a_percent():
+    network = small()
+    x, labels = torch.rand(3, 1, 8, 8), torch.tensor([0.02, 1.0, 30.0])
+    with torch.no_grad():
+        exact = network(x, labels)
+        network.set_precision(torch.bfloat16)
+        y = network(x, labels)
+    assert y.dtype == torch.float32
+    assert network.all_modules[0].W.dtype == network.sigmas.dtype == torch.float32
+    assert 1e-4 < relative_error(y, exact) < 3e-2
+
+
+def test_float64_images_pass_through_a_float32_network():
+    network = small()
+    x, labels = torch.rand(2, 1, 8, 8, dtype=torch.float64), torch.tensor([0.5, 3.0], dtype=torch.float64)
+    with torch.no_grad():
+        y = network(x, labels)
+        assert y.dtype == torch.float64
+        assert relative_error(y, network(x.float(), labels.float()).double()) < TOLERANCE
+
+
+def test_images_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"images of shape \(1, 16, 16\): the network takes \(1, 8, 8\)"):
+        small()(torch.rand(1, 1, 16, 16), torch.ones(1))
+
+
 @pytest.mark.parametrize("combine", ["sum", "cat"])
 def test_input_skip_is_joined_by_sum_or_concatenation(combine):
     network = small(progressive_input="input_skip", progressive_combine=combine, scale_by_sigma=False)
