@@ -1,0 +1,270 @@
+"""What an audit looks at: two image sets, how their features were made, and what was expected of the score.
+
+A module of its own because every test reads it, and numbers that several tests need are computed here once.
+It must not know any hypothesis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fid.audit.explain import Explanation, explain, features_of
+from fid.audit.provenance import Provenance, provenance
+from fid.audit.sampling import Control, Distance, Rows, condensed, jackknife, measure, real_control, subset
+from fid.extractors import Extractor
+from fid.moments import Moments
+
+Images = NDArray[np.uint8]
+Input = Literal[
+    "generated images",
+    "reference images",
+    "generated features",
+    "reference features",
+    "reference statistics",
+    "an extractor",
+    "the sampler's settings",
+    "the expected value",
+    "values of other cells",
+    "what the value was measured against",
+]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One side of the comparison: as much of it as there is.
+
+    Attributes:
+        name: of the data set or configuration.
+        images: (count, channels, height, width) uint8, as stored.
+        features: (count, dimension), as they entered the score; row i belongs to image i.
+        logits: (count, classes), by the same extractor.
+        moments: where only published statistics are there.
+        index: (count,) the sample number of each row.
+        samples: how many samples there should be.
+        encodings: file format and pixel mode ("JPEG RGB", "PNG P") -> number of files.
+    """
+
+    name: str
+    images: Images | None = None
+    features: NDArray[np.floating] | None = None
+    logits: NDArray[np.floating] | None = None
+    moments: Moments | None = None
+    index: NDArray[np.int64] | None = None
+    samples: int | None = None
+    encodings: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.images is not None and (self.images.dtype != np.uint8 or self.images.ndim != 4):
+            raise ValueError(
+                f"{self.name}: images must be uint8 (count, channels, height, width), "
+                f"got {self.images.dtype} {self.images.shape}"
+            )
+        if self.features is not None and self.features.ndim != 2:
+            raise ValueError(f"{self.name}: features must be (count, dimension), got {self.features.shape}")
+        counts = {
+            key: len(rows)
+            for key in ("images", "features", "logits", "index")
+            if (rows := getattr(self, key)) is not None
+        }
+        if len(set(counts.values())) > 1:
+            raise ValueError(f"{self.name}: row i of each must be sample i, but the counts are {counts}")
+        if not counts and self.moments is None:
+            raise ValueError(f"{self.name}: neither images nor features nor statistics")
+
+    @property
+    def count(self) -> int:
+        """Number of samples, or the count behind the statistics."""
+        for rows in (self.images, self.features):
+            if rows is not None:
+                return len(rows)
+        return 0 if self.moments is None else self.moments.count
+
+    @cached_property
+    def finite_features(self) -> NDArray[np.floating] | None:
+        """The features without rows that hold NaN or infinity."""
+        if self.features is None:
+            return None
+        finite = np.isfinite(self.features).all(axis=1)
+        return self.features if finite.all() else self.features[finite]
+
+    @property
+    def statistics(self) -> NDArray[np.floating] | Moments:
+        """What a distance is measured from: features where there are any, else moments."""
+        found = self.moments if self.finite_features is None else self.finite_features
+        if found is None:
+            raise ValueError(f"{self.name}: neither features nor statistics")
+        return found
+
+    @property
+    def dimension(self) -> int | None:
+        """Of the features, None where there are none."""
+        if self.features is not None:
+            return self.features.shape[1]
+        return None if self.moments is None else self.moments.dimension
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """The value that was expected, and how it was obtained.
+
+    Attributes:
+        value: points; None: the real control at the same numbers takes its place.
+        samples: generated images behind it.
+        reference_samples: reference images behind it; None: as many as here.
+        weights: beginning of the sha256 that the extractor's weights should have.
+        dimension: of its features.
+        reference: name of the data set that it was measured against.
+        real: that data set.
+        settings: of the sampler, by name.
+        cells: other values of the same table, with their standard deviations.
+    """
+
+    value: float | None = None
+    samples: int = 50_000
+    reference_samples: int | None = None
+    weights: str | None = None
+    dimension: int | None = None
+    reference: str | None = None
+    real: ImageSet | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    cells: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that an audit may look at.
+
+    Attributes:
+        generated, reference: the two sides.
+        extractor: makes features of stored images, to be compared with those that entered the score.
+        variants: the same weights with another resize, normalisation or layer, by what is other.
+        reported: the value in question as it was printed; None: what the features give.
+        settings: of the sampler, by name.
+        alternatives: images of the same configuration but for one setting, by what was changed.
+        expectation: see `Expectation`.
+        budget: most images of a side that pass through the extractor for one comparison.
+        seed: of subsets and splits.
+    """
+
+    generated: ImageSet
+    reference: ImageSet
+    extractor: Extractor | None = None
+    variants: Mapping[str, Extractor] = field(default_factory=dict)
+    reported: float | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    alternatives: Mapping[str, ImageSet] = field(default_factory=dict)
+    expectation: Expectation = field(default_factory=Expectation)
+    budget: int = 2000
+    seed: int = 0
+
+    @property
+    def available(self) -> Set[Input]:
+        """Names of the inputs that are there."""
+        there: dict[Input, bool] = {
+            "generated images": self.generated.images is not None,
+            "reference images": self.reference.images is not None,
+            "generated features": self.generated.features is not None,
+            "reference features": self.reference.features is not None,
+            "reference statistics": self.reference.dimension is not None,
+            "an extractor": self.extractor is not None,
+            "the sampler's settings": bool(self.settings or self.alternatives),
+            "the expected value": self.expectation.value is not None,
+            "values of other cells": bool(self.expectation.cells),
+            "what the value was measured against": self.expectation.real is not None
+            or self.expectation.reference is not None,
+        }
+        return {name for name, found in there.items() if found}
+
+    @cached_property
+    def distance(self) -> Distance | None:
+        """Of the features as they are, computed anew; None where they cannot be compared."""
+        widths = {self.generated.dimension, self.reference.dimension}
+        if len(widths) != 1 or None in widths or min(self.generated.count, self.reference.count) < 2:
+            return None
+        return measure(self.generated.statistics, self.reference.statistics)
+
+    @cached_property
+    def standard_error(self) -> float:
+        """Of the distance over other draws of the generated samples; 0 where only statistics are there."""
+        rows = self.generated.finite_features
+        if self.distance is None or rows is None:
+            return 0.0
+        reference = self.reference.statistics
+        condensed_reference = reference if isinstance(reference, Moments) else condensed(reference)
+        return jackknife(
+            lambda chosen: measure(rows[chosen], condensed_reference).value, len(rows), self.seed
+        )
+
+    @property
+    def measured(self) -> float | None:
+        """The value in question: as reported, or as computed anew."""
+        if self.reported is not None:
+            return self.reported
+        return None if self.distance is None else self.distance.value
+
+    @cached_property
+    def control(self) -> Control | None:
+        """Real against real at these numbers; None where the reference's features are not there."""
+        rows = self.reference.finite_features
+        if rows is None or len(rows) < 4:
+            return None
+        return real_control(rows, self.generated.count, self.reference.count, self.seed)
+
+    @property
+    def excess(self) -> float | None:
+        """Points that want a reason: measured less expected, or less the real control."""
+        if self.measured is None:
+            return None
+        if self.expectation.value is not None:
+            return self.measured - self.expectation.value
+        return None if self.control is None else self.measured - self.control.mean
+
+    @cached_property
+    def image_faults(self) -> tuple[Explanation, ...]:
+        """Faults of stored images that explain how the two sides differ."""
+        if self.generated.images is None or self.reference.images is None:
+            return ()
+        return explain(self.generated.images, self.reference.images, self.extractor, self.budget, self.seed)
+
+    @cached_property
+    def provenances(self) -> Mapping[str, Provenance]:
+        """What made the features of each side that has images and features too, by the side's name."""
+        if self.extractor is None:
+            return {}
+        return {
+            side: provenance(found.images, found.features, self.extractor, self.variants, self.seed)
+            for side, found in (("generated", self.generated), ("reference", self.reference))
+            if found.images is not None and found.features is not None
+        }
+
+    @cached_property
+    def repaired_gain(self) -> float | None:
+        """Points that vanish when features are made anew from the stored images, of the same images.
+
+        A side without images keeps its features or statistics. None where either distance does not exist.
+        """
+        if self.extractor is None or not self.provenances:
+            return None
+        stored, anew = [], []
+        for side, found in (("generated", self.generated), ("reference", self.reference)):
+            if side not in self.provenances or found.images is None or found.features is None:
+                stored.append(found.statistics)
+                anew.append(found.statistics)
+                continue
+            chosen = subset(len(found.images), self.budget, self.seed)
+            chosen = chosen[np.isfinite(found.features[chosen]).all(axis=1)]
+            stored.append(found.features[chosen])
+            anew.append(features_of(self.extractor, found.images[chosen]))
+        if _width(stored[0]) != _width(stored[1]) or _width(anew[0]) != _width(anew[1]):
+            return None
+        return measure(*stored).value - measure(*anew).value
+
+
+def _width(statistics: Rows | Moments) -> int:
+    return statistics.dimension if isinstance(statistics, Moments) else statistics.shape[1]

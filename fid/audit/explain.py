@@ -1,0 +1,265 @@
+"""Which fault of stored images explains how they differ from the reference: sound images, damaged alike.
+
+If the reference's own images, put through a fault, become like the generated ones, that fault has its name
+and its contribution: the distance that vanishes. Statistics of pixels choose the candidates, features decide.
+It must not know what a verdict is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fid.audit import pixels
+from fid.audit.faults import Family, Fault, Images, families_for
+from fid.audit.sampling import Rows, condensed, jackknife, measure, real_control, subset
+from fid.extractors import Extractor
+
+LEAST = 16  # images of a side, below which nothing is said
+SCREENED = 256  # images of a side whose pixel statistics choose the candidates
+CONFIRMED = 3  # families of candidates whose features are computed, best first
+ROUNDS = 3  # faults that may lie on top of each other
+BATCH = 256
+SURE = 4.0  # standard errors, as `finding.SIGNIFICANT`
+SCALE_FLOOR = 0.02  # a statistic that hardly varies counts in fiftieths: 5 grey levels, or 2 % in logarithms
+
+Side = Literal["generated", "reference"]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A fault that images of one side show against the other side.
+
+    Attributes:
+        fault: what happened to the images of `side`.
+        look: distance of pixel statistics before and after the other side was damaged alike, and its value
+            for two parts of the reference.
+        complete: what is left of it is no more than between two parts of the reference.
+        contribution: points of the distance that vanish; None without an extractor.
+        error: its standard error.
+        excess: points by which the same images were off before, over real data at the same numbers.
+    """
+
+    fault: Fault
+    side: Side
+    look: tuple[float, float, float]
+    complete: bool
+    contribution: float | None = None
+    error: float | None = None
+    excess: float | None = None
+
+
+def features_of(extractor: Extractor, images: Images) -> Rows:
+    """(count, dimension) float32 of uint8 images, in batches of 256."""
+    blocks = [
+        extractor(torch.from_numpy(np.ascontiguousarray(images[first : first + BATCH]))).features.numpy()
+        for first in range(0, len(images), BATCH)
+    ]
+    return np.concatenate(blocks)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    fault: Fault
+    side: Side
+    look: float
+
+
+class _Looks:
+    """Pixel statistics of both sides on one scale, and what faults do to them.
+
+    Distances are those of Gaussians with diagonal covariances, each named statistic for itself; their sum
+    counts each by log(1 + distance), so that a fault which explains nine of ten statistics is not outdone by
+    the tenth, where its strength is not met exactly.
+    """
+
+    def __init__(self, generated: Images, reference: Images, seed: int) -> None:
+        self._images = {"generated": generated, "reference": reference}
+        self._seed = seed
+        found = pixels.statistics(reference)
+        self._widths = [values.shape[1] for values in found.values()]
+        scale = np.concatenate([values.std(axis=0) for values in found.values()])
+        self._scale = np.maximum(scale, SCALE_FLOOR) * np.sqrt(np.repeat(self._widths, self._widths))
+        self._starts = np.cumsum([0, *self._widths[:-1]])
+        self._rows = {"generated": self._of(generated), "reference": self._of(reference)}
+
+    def _of(self, images: Images) -> Rows:
+        return np.concatenate(list(pixels.statistics(images).values()), axis=1) / self._scale
+
+    def _distance(self, first: Rows, second: Rows) -> float:
+        squares = np.square(first.mean(axis=0) - second.mean(axis=0))
+        squares += np.square(first.std(axis=0) - second.std(axis=0))
+        return float(np.log1p(np.add.reduceat(squares, self._starts)).sum())
+
+    @property
+    def before(self) -> float:
+        """Distance of the two sides as they are."""
+        return self._distance(self._rows["generated"], self._rows["reference"])
+
+    def _changed(self, fault: Fault, side: Side) -> tuple[Rows, Rows]:
+        """Rows of both sides after the one that is not `side` was damaged alike."""
+        if side == "generated":
+            return self._rows["generated"], self._of(fault.apply(self._images["reference"]))
+        return self._of(fault.apply(self._images["generated"])), self._rows["reference"]
+
+    def try_out(self, fault: Fault, side: Side) -> _Candidate:
+        """A fault of one side with the distance that it leaves."""
+        return _Candidate(fault, side, self._distance(*self._changed(fault, side)))
+
+    def error(self, candidate: _Candidate) -> float:
+        """Standard error of what a candidate takes from the distance."""
+        first, second = self._rows["generated"], self._rows["reference"]
+        changed_first, changed_second = self._changed(candidate.fault, candidate.side)
+        return jackknife(
+            lambda chosen: (
+                self._distance(first[chosen], second) - self._distance(changed_first[chosen], changed_second)
+            ),
+            len(first),
+            self._seed,
+        )
+
+    def control(self, repeats: int = 8) -> tuple[float, float]:
+        """Mean and spread of the distance of random halves of the reference, brought to these counts."""
+        generator = np.random.default_rng(self._seed)
+        rows = self._rows["reference"]
+        half = len(rows) // 2
+        values = []
+        for _ in range(repeats):
+            order = generator.permutation(len(rows))
+            values.append(self._distance(rows[order[:half]], rows[order[half:]]))
+        here = 1 / half + 1 / (len(rows) - half)
+        scale = (1 / len(self._rows["generated"]) + 1 / len(rows)) / here
+        return float(np.mean(values)) * scale, float(np.std(values, ddof=1)) * scale
+
+
+def explain(
+    generated: Images, reference: Images, extractor: Extractor | None, budget: int = 2000, seed: int = 0
+) -> tuple[Explanation, ...]:
+    """Faults that explain the difference of two sets of images, the most important first; often none.
+
+    Args:
+        generated: (count, channels, height, width).
+        reference: images of the same shape.
+        extractor: decides which candidates hold, and gives contributions in points.
+        budget: most images of a side that pass through it at a time.
+        seed: of the subsets.
+    """
+    if generated.shape[1:] != reference.shape[1:] or min(len(generated), len(reference)) < LEAST:
+        return ()
+    ours = generated[subset(len(generated), budget, seed)]
+    theirs = reference[subset(len(reference), budget, seed + 1)]
+    families = families_for((generated.shape[1], generated.shape[2], generated.shape[3]))
+    found: list[Explanation] = []
+    excess: float | None = None
+    for _ in range(ROUNDS):
+        looks = _Looks(ours[:SCREENED], theirs[:SCREENED], seed)
+        normal, spread = looks.control()
+        if looks.before <= normal + SURE * spread:
+            break
+        judge = None if extractor is None else _Judge(extractor, ours, theirs, seed)
+        if judge is not None and excess is None:
+            excess = judge.excess
+        explanation = _best(looks, families, judge, excess, normal, spread)
+        if explanation is None:
+            break
+        found.append(explanation)
+        if explanation.side == "generated":
+            theirs = explanation.fault.apply(theirs)
+        else:
+            ours = explanation.fault.apply(ours)
+        families = [family for family in families if family is not explanation.fault.family]
+    return tuple(found)
+
+
+def _best(
+    looks: _Looks,
+    families: list[Family],
+    judge: _Judge | None,
+    excess: float | None,
+    normal: float,
+    spread: float,
+) -> Explanation | None:
+    """The fault that explains the looks, or else most of the distance, if any does."""
+    confirmed = []
+    for candidate in _ranked(looks, families)[: CONFIRMED if judge is not None else 1]:
+        complete = candidate.look <= normal + SURE * spread
+        gain, error = (None, None) if judge is None else judge.gain(candidate.fault, candidate.side)
+        explanation = Explanation(
+            candidate.fault,
+            candidate.side,
+            (looks.before, candidate.look, normal),
+            complete,
+            gain,
+            error,
+            excess,
+        )
+        if complete:
+            return explanation
+        if gain is None or error is None or gain > SURE * error:
+            confirmed.append(explanation)
+    return max(confirmed, key=lambda one: one.contribution or 0.0, default=None)
+
+
+def _ranked(looks: _Looks, families: list[Family]) -> list[_Candidate]:
+    """The best fault of each family and side that brings the looks closer by more than chance, best first."""
+    best = []
+    for family in families:
+        sides: tuple[Side, ...] = ("generated", "reference") if family.one_way else ("generated",)
+        for side in sides:
+            candidate = min(
+                (looks.try_out(fault, side) for fault in family.faults()), key=lambda one: one.look
+            )
+            if candidate.look < looks.before:
+                best.append(candidate)
+    best.sort(key=lambda one: one.look)
+    refined = sorted((_refined(looks, one) for one in best[: 2 * CONFIRMED]), key=lambda one: one.look)
+    return [one for one in refined if looks.before - one.look > SURE * looks.error(one)]
+
+
+def _refined(looks: _Looks, candidate: _Candidate) -> _Candidate:
+    """The same fault with the strength that fits best, by halving the step to its neighbours."""
+    for reach in (0.5, 0.25, 0.125):
+        nearby = candidate.fault.family.between(candidate.fault, reach)
+        tried = [looks.try_out(fault, candidate.side) for fault in nearby]
+        candidate = min([candidate, *tried], key=lambda one: one.look)
+    return candidate
+
+
+class _Judge:
+    """Distances in the extractor's features between the same images, changed or not."""
+
+    def __init__(self, extractor: Extractor, ours: Images, theirs: Images, seed: int) -> None:
+        self._extractor = extractor
+        self._images = {"generated": ours, "reference": theirs}
+        self._ours = features_of(extractor, ours)
+        theirs_now = features_of(extractor, theirs)
+        self._theirs = condensed(theirs_now)
+        self._seed = seed
+        control = real_control(theirs_now, len(ours), len(theirs), seed)
+        self.excess = measure(self._ours, self._theirs).value - control.mean
+
+    def gain(self, fault: Fault, side: Side) -> tuple[float, float]:
+        """Points that vanish when the other side is changed alike, and their standard error."""
+        if side == "generated":
+            changed = condensed(features_of(self._extractor, fault.apply(self._images["reference"])))
+            return self._difference(
+                lambda chosen: (
+                    measure(self._ours[chosen], self._theirs).value
+                    - measure(self._ours[chosen], changed).value
+                )
+            )
+        moved = features_of(self._extractor, fault.apply(self._images["generated"]))
+        return self._difference(
+            lambda chosen: (
+                measure(self._ours[chosen], self._theirs).value - measure(moved[chosen], self._theirs).value
+            )
+        )
+
+    def _difference(self, statistic: Callable[[NDArray[np.int64]], float]) -> tuple[float, float]:
+        whole = np.arange(len(self._ours))
+        return statistic(whole), jackknife(statistic, len(whole), self._seed)

@@ -1,0 +1,38 @@
+"""From an explanation of how images differ to the outcome of the hypothesis whose case it is.
+
+Shared by the tests that look at stored images (H4, H5, H7, H9), so that they weigh alike.
+"""
+
+from __future__ import annotations
+
+from fid.audit.evidence import Evidence
+from fid.audit.explain import Explanation
+from fid.audit.faults import Hypothesis
+from fid.audit.finding import Outcome, Verdict, weigh
+
+
+def explanation_of(evidence: Evidence, hypothesis: Hypothesis) -> Explanation | None:
+    """The explanation that is a case of this hypothesis, if there is one."""
+    return next((one for one in evidence.image_faults if one.fault.hypothesis == hypothesis), None)
+
+
+def outcome_of(explanation: Explanation, remedy: str) -> Outcome:
+    """Found where the fault explains the images completely, or a material part of the excess."""
+    before, after, normal = explanation.look
+    numbers: dict[str, float | int | str] = {
+        "pixel statistics, distance": before,
+        "the same after damaging the other side alike": after,
+        "the same between parts of the reference": normal,
+    }
+    reason = f"{explanation.side} images: {explanation.fault.name}"
+    verdict: Verdict = "found" if explanation.complete else "remains"
+    if explanation.contribution is not None and explanation.error is not None:
+        numbers["standard error of the contribution"] = explanation.error
+        numbers["excess of the images compared"] = explanation.excess or 0.0
+        if weigh(explanation.contribution, explanation.error, explanation.excess or 0.0) == "found":
+            verdict = "found"
+        elif not explanation.complete:
+            reason += ": a part of the difference only"
+    if explanation.complete:
+        reason += "; the other side's images, damaged alike, look the same"
+    return Outcome(verdict, reason, numbers, explanation.contribution, False, remedy)
