@@ -145,7 +145,7 @@ def commit(
     if store.put_if_absent(folder.marker(content.samples), marker.model_dump_json().encode()):
         return Commit(marker, True)
     store.delete(name)
-    return Commit(load_marker(store, folder, content.samples), False)
+    return Commit(load_marker(store, folder.marker(content.samples), content.samples), False)
 
 
 def refuse_overlap(store: Store, folder: RangeFolder, samples: range) -> None:
@@ -160,9 +160,8 @@ def refuse_overlap(store: Store, folder: RangeFolder, samples: range) -> None:
                 )
 
 
-def load_marker(store: Store, folder: RangeFolder, samples: range) -> Marker:
+def load_marker(store: Store, name: str, samples: range) -> Marker:
     """The marker of a range. Raises FileNotFoundError, or DamageError when it cannot be what it should be."""
-    name = folder.marker(samples)
     try:
         marker = Marker.model_validate_json(store.get(name))
     except ValidationError as error:
@@ -172,11 +171,11 @@ def load_marker(store: Store, folder: RangeFolder, samples: range) -> Marker:
     return marker
 
 
-def check_size(folder: RangeFolder, marker: Marker, size: int | None) -> None:
-    """Raise DamageError unless the marker's file has its size (None: it is missing)."""
+def check_size(marker: Marker, names: Sequence[str], size: int | None) -> None:
+    """Raise DamageError unless the marker's file has its size (None: it is missing). names: of both."""
     if size != marker.size:
         found = "is missing" if size is None else f"has {size} bytes, its marker says {marker.size}"
-        raise DamageError(f"{marker.file} {found}", committed_names(folder, marker))
+        raise DamageError(f"{marker.file} {found}", names)
 
 
 @contextmanager
@@ -225,10 +224,11 @@ def check_rows(folder: RangeFolder, marker: Marker, rows: Rows) -> None:
 def load_committed(store: Store, folder: RangeFolder, samples: range) -> Marker | None:
     """The marker of a range that is done, or None. Raises DamageError when marker or file is not whole."""
     try:
-        marker = load_marker(store, folder, samples)
+        marker = load_marker(store, folder.marker(samples), samples)
     except FileNotFoundError:
         return None
-    check_size(folder, marker, store.size(data_name(folder, marker)))
+    names = committed_names(folder, marker)
+    check_size(marker, names, store.size(names[1]))
     return marker
 
 

@@ -150,10 +150,11 @@ class Listing:
         good: list[Marker] = []
         damaged: list[Damage] = []
         for samples in sorted(self.markers(folder), key=lambda samples: (samples.start, -samples.stop)):
+            name = folder.marker(samples)
             try:
-                marker = load_marker(self._store, folder, samples)
-                names = committed_names(folder, marker)
-                check_size(folder, marker, sizes.get(names[1]))
+                marker = load_marker(self._store, name, samples)
+                names = (name, folder.beside(name, marker.file))
+                check_size(marker, names, sizes.get(names[1]))
                 if good and samples.start < good[-1].last:
                     raise DamageError(f"overlaps {folder.marker(good[-1].samples)}", names)
                 good.append(marker)

@@ -39,6 +39,11 @@ def attempt_range(name: str) -> tuple[range, str] | None:
     return (range(int(match[1]), int(match[2])), match[3]) if match else None
 
 
+def range_root(name: str) -> str:
+    """The folder of the configuration or data set that a committed file of features or images belongs to."""
+    return name.rsplit("/features/", 1)[0].rsplit("/images/", 1)[0]
+
+
 def quarantined(root: str, name: str, incident: str) -> str:
     """Where a damaged file below `root` goes; `incident` keeps two of the same name apart."""
     return f"{root}/quarantine/{incident}/{name.removeprefix(f'{root}/')}"

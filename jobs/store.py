@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,250}")
+_SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,250}"
+_NAME = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*")
 _TEMPORARY = ".temporary"
 
 
@@ -135,7 +136,8 @@ class LocalStore(Store):
             temporary.unlink(missing_ok=True)
 
     def get(self, name: str) -> bytes:
-        return self._path(name).read_bytes()
+        with open(self._checked_path(name), "rb") as file:
+            return file.read()
 
     def open(self, name: str) -> BinaryIO:
         return self._path(name).open("rb")
@@ -148,29 +150,29 @@ class LocalStore(Store):
         yield path
 
     def list(self, folder: str) -> Iterator[Entry]:
-        pending = [(self._path(folder), folder)]
+        pending = [folder]
         while pending:
-            path, name = pending.pop()
+            parent = pending.pop()
             try:
-                entries = os.scandir(path)
+                entries = os.scandir(self._checked_path(parent))
             except FileNotFoundError:
                 continue
             with entries:
                 for entry in entries:
-                    full = f"{name}/{entry.name}"
+                    name = f"{parent}/{entry.name}"
                     if entry.is_symlink():
                         raise StoreError(_link_message(entry.path))
                     if entry.is_dir(follow_symlinks=False):
-                        pending.append((path / entry.name, full))
+                        pending.append(name)
                         continue
                     try:
-                        yield Entry(full, entry.stat(follow_symlinks=False).st_size)
+                        yield Entry(name, entry.stat(follow_symlinks=False).st_size)
                     except FileNotFoundError:  # removed since it was listed
                         continue
 
     def size(self, name: str) -> int | None:
         try:
-            return self._path(name).stat().st_size
+            return os.stat(self._checked_path(name)).st_size
         except FileNotFoundError:
             return None
 
@@ -201,22 +203,24 @@ class LocalStore(Store):
         return removed
 
     def _path(self, name: str) -> Path:
+        return Path(self._checked_path(name))
+
+    def _checked_path(self, name: str) -> str:
         """The path of a name, after checking that it stays inside the root."""
-        for segment in name.split("/"):
-            if not _SEGMENT.fullmatch(segment):
-                raise StoreError(
-                    f"the store refuses the name {name!r}: {segment!r} is not made of letters, digits, "
-                    "'.', '_' and '-', beginning with a letter, a digit or '_'"
-                )
-        path = self.root / name
-        parent = str(path.parent)
+        if not _NAME.fullmatch(name):
+            raise StoreError(
+                f"the store refuses the name {name!r}: between slashes must be letters, digits, '.', '_'"
+                " and '-', beginning with a letter, a digit or '_'"
+            )
+        path = f"{self.root}/{name}"
+        parent = path.rpartition("/")[0]
         if parent not in self._checked:
             if os.path.realpath(parent) != parent:
                 raise StoreError(_link_message(parent))
             if os.path.isdir(parent):
                 self._checked.add(parent)
-        if path.is_symlink():
-            raise StoreError(_link_message(str(path)))
+        if os.path.islink(path):
+            raise StoreError(_link_message(path))
         return path
 
     def _temporary(self) -> Path:

@@ -33,7 +33,7 @@ from jobs.configuration import Configuration, Extractor
 from jobs.extraction import extract
 from jobs.features import write_features
 from jobs.images import ImageRows, committed_images, write_images
-from jobs.paths import RangeFolder, SweepPaths, extractor_key
+from jobs.paths import RangeFolder, SweepPaths, extractor_key, range_root
 from jobs.reduce import reduce_configuration
 from jobs.references import build_reference
 from jobs.sampling import ShardSampling
@@ -57,9 +57,20 @@ def perform(assignment: Assignment, store: Store, worker: WorkerState, context: 
     if assignment.kind == "reference":
         _build_references(assignment, configuration, store, worker, context)
     else:
-        reduce_configuration(store, assignment.sweep, configuration)
+        _reduce(assignment, configuration, store)
     seconds: dict[str, float] = {assignment.kind: time.perf_counter() - began}
     return Receipt(assignment, images=0, evaluations=0, seconds=seconds)
+
+
+def _reduce(assignment: Assignment, configuration: Configuration, store: Store) -> None:
+    """Reduce; what turns out to be damaged is moved away, so that the next run makes it again."""
+    try:
+        reduce_configuration(store, assignment.sweep, configuration)
+    except DamageError as error:
+        if not error.names:
+            raise
+        incident = quarantine(store, range_root(error.names[0]), error.names, str(error))
+        raise DamageError(f"{error}; quarantined as {incident}: run the sweep again") from error
 
 
 def _build_references(
