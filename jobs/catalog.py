@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from pydantic import ValidationError
+
 from jobs.configuration import Extractor, Model
 from jobs.modelfiles import UnresolvedError, expand, read_model_config, sha256, unset_variable, weights_file
 from jobs.problems import not_one_of, suggestion
@@ -172,7 +174,13 @@ def _model_by_path(network: str | None, weights: Mapping[str, str], folder: Path
 def _own_model(name: str, path: Path) -> Resolved[Model]:
     """A model in the project's own safetensors, which say themselves what they hold."""
     digest = sha256(path)
-    return Resolved(_described(name, read_model_config(path), digest), {digest: path})
+    try:
+        model = _described(name, read_model_config(path), digest)
+    except (KeyError, TypeError, ValidationError) as error:
+        raise UnresolvedError(
+            f"{path} describes no model that this version knows: {error}", "weights"
+        ) from None
+    return Resolved(model, {digest: path})
 
 
 def _described(name: str, config: Mapping[str, Any], digest: str | None) -> Model:

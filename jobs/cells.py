@@ -60,7 +60,8 @@ def lay_out(spec: Spec) -> Table:
             table.problems.append(Problem("sweep", "has no cells: give axes or include"))
     table.rows = list(dict.fromkeys(cell.row for cell in table.cells))
     table.columns = _column_order(spec.sweep, table.cells)
-    table.cells.sort(key=lambda cell: table.rows.index(cell.row))
+    order = {row: number for number, row in enumerate(table.rows)}
+    table.cells.sort(key=lambda cell: order[cell.row])
     return table
 
 

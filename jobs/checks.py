@@ -18,9 +18,6 @@ Finding = tuple[Location, str]
 
 MAX_SHARDS = 10_000_000
 
-#: Metrics that compare with the features of real images.
-COMPARING = ("fid", "kid", "precision_recall", "density_coverage")
-
 
 def check(settings: Settings, model: Model | None, extractors: Sequence[Extractor]) -> Iterator[Finding]:
     """Yield what is wrong with one cell. `model` is None where the spec's model could not be resolved."""
@@ -54,9 +51,15 @@ def _check_groups(settings: Settings) -> Iterator[Finding]:
 def _check_scores(settings: Settings, extractors: Sequence[Extractor]) -> Iterator[Finding]:
     if settings.metrics and not settings.extractor:
         yield ("extractor",), f"missing: {settings.metrics[0]} needs features; name one, or set metrics: []"
-    comparing = [metric for metric in settings.metrics if metric in COMPARING]
-    if comparing and not settings.reference:
-        yield ("reference",), f"missing: {comparing[0]} compares with real images; name a data set"
+    if settings.metrics and not settings.reference:
+        yield ("reference",), f"missing: {settings.metrics[0]} is given beside real images; name a data set"
+    for key, names in (
+        ("metrics", settings.metrics),
+        ("extractor", tuple((each.name, each.weights) for each in settings.extractor)),
+        ("reference", tuple(each.name for each in settings.reference)),
+    ):
+        if len(set(names)) < len(names):
+            yield (key,), "names one twice"
     if "is" in settings.metrics:
         for extractor in extractors:
             if not extractor.logits:
@@ -89,15 +92,9 @@ def _check_predictor_corrector(sampler: PredictorCorrector, model: Model | None)
 
 
 def _check_ddls(sampler: DDLS, settings: Settings) -> Iterator[Finding]:
-    first = sampler.steps - (sampler.kept - 1) * sampler.thin
     if sampler.kept == 1:
-        for key in ("burn_in", "thin"):
-            if getattr(sampler, key) not in (None, 1, sampler.steps):
-                yield (
-                    ("sampler", key),
-                    "has no meaning with kept 1, where every image is the end of its own chain",
-                )
         return
+    first = sampler.steps - (sampler.kept - 1) * sampler.thin
     if first < 0:
         span = (sampler.kept - 1) * sampler.thin
         apart = f"to keep {sampler.kept} states {sampler.thin} apart"

@@ -72,7 +72,12 @@ def read_model_config(path: Path) -> dict[str, Any]:
         raise UnresolvedError(
             f"{path} does not say which model it holds: was it written by sdesweep?", "weights"
         )
-    config: dict[str, Any] = json.loads(metadata["config"])
+    try:
+        config = json.loads(metadata["config"])
+    except json.JSONDecodeError as error:
+        raise UnresolvedError(f"{path} has a damaged description: {error}", "weights") from None
+    if not isinstance(config, dict):
+        raise UnresolvedError(f"{path} has a damaged description: no mapping", "weights")
     return config
 
 
@@ -93,5 +98,8 @@ def safetensors_metadata(path: Path) -> dict[str, str]:
         header = file.read(length) if 0 < length <= 100_000_000 else b""
     if not header.startswith(b"{") or len(header) != length:
         raise UnresolvedError(f"{path} is no safetensors file, or only the beginning of one", "weights")
-    metadata: dict[str, str] = json.loads(header).get("__metadata__", {})
+    try:
+        metadata: dict[str, str] = json.loads(header).get("__metadata__", {})
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UnresolvedError(f"{path} has a damaged header: {error}", "weights") from None
     return metadata

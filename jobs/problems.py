@@ -200,7 +200,7 @@ def _tags_of(location: Location, model: type[BaseModel]) -> list[str]:
 
 
 def _choices(owner: type[BaseModel] | None, key: str) -> str:
-    """ "; one of a, b" when the missing key has a fixed set of values."""
+    """What a missing key may be, where its values are a fixed set."""
     field = owner.model_fields.get(key) if owner else None
     values = [
         value for value in getattr(field and field.annotation, "__args__", ()) if isinstance(value, str)

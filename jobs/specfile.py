@@ -23,7 +23,7 @@ from jobs.problems import Problem, SpecError, describe, path_text, suggestion
 from jobs.spec import Head, Settings, Spec, level_text
 from jobs.sweep import find_problems
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 250_000
 MAX_NODES = 200_000  # after anchors are unfolded
 
 
@@ -78,6 +78,27 @@ def build_spec(
 
 def parse(text: str, source: str) -> dict[str, Any]:
     """Return the mapping that a YAML 1.2 text holds. Raises SpecError, with the line, for anything else."""
+    try:
+        document = _loaded(text)
+        if not isinstance(document, dict):
+            raise _UnusableError("", f"a spec is a mapping of keys, this is {type(document).__name__}")
+        if _nodes(document, MAX_NODES) > MAX_NODES:
+            raise _UnusableError(
+                "", f"unfolds to more than {MAX_NODES:,} values; write less, or fewer anchors"
+            )
+        plain: dict[str, Any] = _with_text_keys(document)
+    except _UnusableError as error:
+        raise SpecError(source, [Problem(*error.args)]) from None
+    except RecursionError:
+        raise SpecError(source, [Problem("", "is nested too deeply for a spec")]) from None
+    return plain
+
+
+class _UnusableError(Exception):
+    """(where, what is wrong) of a text that holds no spec."""
+
+
+def _loaded(text: str) -> Any:
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _PlainConstructor
     yaml.allow_duplicate_keys = False
@@ -85,25 +106,14 @@ def parse(text: str, source: str) -> dict[str, Any]:
         for token in yaml.scan(text):
             if isinstance(token, TagToken):
                 line = token.start_mark.line + 1
-                raise SpecError(
-                    source, [Problem(f"line {line}", "tags (!) are refused: a spec is plain data")]
-                )
-        document = yaml.load(text)
+                raise _UnusableError(f"line {line}", "tags (!) are refused: a spec is plain data")
+        return yaml.load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}" if mark else ""
-        raise SpecError(source, [Problem(where, _yaml_message(error))]) from None
+        raise _UnusableError(where, (error.problem or "not YAML").strip().splitlines()[0]) from None
     except YAMLError as error:
-        raise SpecError(source, [Problem("", f"not YAML: {error}")]) from None
-    if not isinstance(document, dict):
-        raise SpecError(
-            source, [Problem("", f"a spec is a mapping of keys, this is {type(document).__name__}")]
-        )
-    if _nodes(document, MAX_NODES) > MAX_NODES:
-        message = f"unfolds to more than {MAX_NODES:,} values; write it without nested anchors"
-        raise SpecError(source, [Problem("", message)])
-    plain: dict[str, Any] = _with_text_keys(document)
-    return plain
+        raise _UnusableError("", f"not YAML: {error}") from None
 
 
 class _PlainConstructor(SafeConstructor):
@@ -118,11 +128,6 @@ def _with_text_keys(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {level_text(key): _with_text_keys(item) for key, item in value.items()}
     return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
-
-
-def _yaml_message(error: MarkedYAMLError) -> str:
-    problem = (error.problem or "not YAML").strip()
-    return problem.splitlines()[0]
 
 
 def _nodes(value: object, limit: int) -> int:
@@ -152,10 +157,12 @@ def _find(source: str | os.PathLike[str]) -> Path:
 
 
 def _read(path: Path) -> str:
-    if path.stat().st_size > MAX_BYTES:
-        raise SpecError(str(path), [Problem("", f"{path.stat().st_size:,} bytes; at most {MAX_BYTES:,}")])
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise SpecError(str(path), [Problem("", f"{path.stat().st_size:,} bytes; at most {MAX_BYTES:,}")])
         return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpecError(str(path), [Problem("", f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:
         raise SpecError(str(path), [Problem("", f"not UTF-8 text: {error.reason}")]) from None
 

@@ -7,7 +7,7 @@ import torch
 from test_fingerprint import configuration
 
 from jobs import catalog
-from jobs.build import WrongWeightsError, build_extractor, build_model, sampler_of
+from jobs.build import FOREIGN, WrongWeightsError, build_extractor, build_model, sampler_of
 from jobs.configuration import Model
 from jobs.fingerprint import file_sha256
 from jobs.sections import DDLS, DataSet, NoiseControl, PredictorCorrector, RealControl, Sampler
@@ -83,6 +83,10 @@ def test_controls(score: catalog.Resolved[Model]):
     assert isinstance(whole, torch.Tensor)
     torch.testing.assert_close((real * 255).floor().to(torch.uint8), whole[:3], rtol=0, atol=0)
     assert len(whole) == digits.thing.images
+
+
+def test_every_network_of_others_that_a_spec_may_name_can_be_read():
+    assert FOREIGN.keys() == catalog.FOREIGN.keys()
 
 
 def test_other_bytes_than_planned_with_are_refused(score: catalog.Resolved[Model], tmp_path: Path):
