@@ -24,6 +24,7 @@ from jobs.paths import ConfigurationPaths, SweepPaths, extractor_key
 from jobs.plan import plan
 from jobs.references import load_reference
 from jobs.results import Result
+from jobs.snapshots import remove_finished
 from jobs.store import LocalStore, Store
 from jobs.sweep import Sweep
 from jobs.weights import send_weights
@@ -74,11 +75,13 @@ class Prepared:
 def prepare(store: Store, sweep: Sweep, note: Callable[[str], None]) -> Prepared:
     """Ready the store for a run and say what is left. The caller holds the sweep's lease.
 
-    Raises NotRunnableError when weights are missing or cells contradict each other, and WrongWeightsError.
+    Raises NotRunnableError when weights are missing, WrongWeightsError when they are not what was planned with.
     """
     if sweep.missing:
         raise NotRunnableError("\n".join(sweep.missing))
-    configurations = _distinct(sweep)
+    configurations = list(
+        {item.fingerprint: item for item in sweep.configurations}.values()
+    )  # cells may share
     if isinstance(store, LocalStore):
         store.discard_leftovers(LEFTOVER_AGE)
     send_weights(store, sweep.files)
@@ -112,20 +115,6 @@ def shards_left_within(store: Store, sweep: str, configuration: Configuration, s
     return [shard for shard in left if samples.start <= shard.start and shard.stop <= samples.stop]
 
 
-def _distinct(sweep: Sweep) -> list[Configuration]:
-    """Configurations by fingerprint: cells that are the same experiment are run once."""
-    found: dict[str, Configuration] = {}
-    cell_alone = {"row", "column", "published"}
-    for configuration in sweep.configurations:
-        first = found.setdefault(configuration.fingerprint, configuration)
-        if first.model_dump(exclude=cell_alone) != configuration.model_dump(exclude=cell_alone):
-            raise NotRunnableError(
-                f"{first.name} and {configuration.name} are the same experiment with other samples, shard "
-                "size, extractors, references, metrics or resources: make these equal, or change a seed"
-            )
-    return list(found.values())
-
-
 def _write_down(store: Store, sweep: Sweep, configurations: list[Configuration]) -> None:
     paths = SweepPaths(sweep.name)
     contents = {paths.written: sweep.written, paths.resolved: sweep.to_json()}
@@ -148,6 +137,8 @@ def _mended_ledger(
         for line in mend(store, paths.root, ledger.damaged):
             note(f"{configuration.name}: {line}")
         ledger = scan(store, paths, keys)
+    if ledger.snapshots:
+        remove_finished(store, paths.snapshots, ledger.done)
     return ledger
 
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import click
 
-from cluster.cli.common import RequestError, command, emit, load_sweep, open_store, page_url, store_option
+from cluster.cli.common import command, emit, load_sweep, open_store, page_url, store_option
 
 Format = Literal["terminal", "markdown", "csv", "latex"]
 
@@ -98,4 +98,19 @@ def verify(name: str, store: str, as_json: bool) -> int:
     Example:
       sdesweep verify digits-demo --store runs
     """
-    raise RequestError("verify")
+    from dataclasses import asdict
+
+    from jobs.verify import verify as check
+
+    opened = open_store(store)
+    load_sweep(opened, name)  # a clear error where there is none
+    found = check(opened, name)
+    if as_json:
+        emit(asdict(found) | {"intact": found.intact})
+        return 0 if found.intact else 1
+    for problem in found.problems:
+        click.echo(f"{problem.file}: {problem.reason}; quarantined as {problem.incident}")
+    for orphan in found.orphans:
+        click.echo(f"{orphan}: no marker names it; an interrupted attempt left it")
+    click.echo(f"{found.files:,} files of {found.bytes / 1e6:,.1f} MB read, {len(found.problems)} damaged")
+    return 0 if found.intact else 1
