@@ -75,7 +75,7 @@ class Prepared:
 def prepare(store: Store, sweep: Sweep, note: Callable[[str], None]) -> Prepared:
     """Ready the store for a run and say what is left. The caller holds the sweep's lease.
 
-    Raises NotRunnableError when weights are missing, WrongWeightsError when they are not what was planned with.
+    Raises NotRunnableError when weights are missing, WrongWeightsError when they are not the planned ones.
     """
     if sweep.missing:
         raise NotRunnableError("\n".join(sweep.missing))

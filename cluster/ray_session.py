@@ -62,7 +62,7 @@ def _connected(address: str | None, workers: int | None, cpus: float, gpus: floa
                     _start_embedded(folder, workers, cpus, gpus)
                 else:
                     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            except Exception as error:  # Ray raises bare ones when a node does not come up in time
                 raise PoolError(_refusal(address, error)) from error
             try:
                 yield workers or _room(ray.cluster_resources(), cpus, gpus)

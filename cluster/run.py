@@ -54,13 +54,12 @@ def run_sweep(
             prepared = prepare(store, sweep, observer.note)
             record.shards = prepared.shards
             display.begin(prepared.goals)
-            outcome = Outcome(complete=True)
-            if not prepared.idle:
-                outcome = _work(prepared, open_pool, observer)
-            if outcome.complete:
+            worked = Outcome(complete=True) if prepared.idle else _work(prepared, open_pool, observer)
+            if worked.complete:
                 from jobs.report import write_report  # draws pictures: only now is it needed
 
                 write_report(store, sweep.name)
+            outcome = worked
         finally:
             runrecord.end(store, paths, record, OUTCOMES[outcome.exit_code], outcome.exit_code)
     return outcome

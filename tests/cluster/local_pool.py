@@ -1,0 +1,66 @@
+"""A worker pool that performs assignments in this process, one at a time: whole runs without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from cluster.pool import Event, Finished, GivenUp, Ready, WorkerPool
+from jobs.assignment import Assignment, Drained
+from jobs.store import Store
+from jobs.work import perform
+from jobs.worker import WorkerState
+
+
+class LocalPool:
+    """One worker. `before` is called before each assignment is performed, with it."""
+
+    def __init__(self, store: Store, before: Callable[[Assignment], None] = lambda assignment: None) -> None:
+        self.performed: list[Assignment] = []
+        self._store = store
+        self._before = before
+        self._state = WorkerState()
+        self._waiting: list[Assignment] = []
+        self._started = False
+        self._draining = False
+
+    @contextmanager
+    def open(self, most: int, note: Callable[[str], None]) -> Iterator[WorkerPool]:
+        """As the driver's caller opens its place of work."""
+        yield self
+
+    def wait(self, timeout: float) -> list[Event]:
+        if not self._started:
+            self._started = True
+            return [Ready(0, "this process")]
+        if not self._waiting:
+            return []
+        assignment = self._waiting.pop()
+        self._before(assignment)
+        try:
+            receipt = perform(assignment, self._store, self._state, self)
+        except Drained:
+            return [GivenUp(0, assignment)]
+        self.performed.append(assignment)
+        return [Finished(0, receipt)]
+
+    def submit(self, worker: int, assignment: Assignment) -> None:
+        self._waiting.append(assignment)
+
+    def drain(self) -> None:
+        self._draining = True
+
+    def release(self, worker: int) -> None:
+        raise AssertionError("the only worker is never spare")
+
+    def release_waiting(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def should_stop(self) -> bool:
+        return self._draining
+
+    def progress(self, images: int, evaluations: int) -> None:
+        pass
