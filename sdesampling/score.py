@@ -82,6 +82,11 @@ class ScoreModel:
         """Where the network is."""
         return _first_tensor(self.network).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the network's weights."""
+        return _first_tensor(self.network).dtype
+
     def score(self, x: Tensor, t: Tensor) -> Tensor:
         """Gradient of the log density of x(t) at x. x: (batch, *shape), t: (batch,) in [0, 1]."""
         output = self._evaluate(x, self.network_labels(t))

@@ -6,6 +6,7 @@ from typing import Any
 from sdesampling.choices import one_of
 from sdesampling.samplers.base import NonFiniteStateError, Sampler, State
 from sdesampling.samplers.ddls import DDLS
+from sdesampling.samplers.dpm_solver import DPMSolver
 from sdesampling.samplers.noise import UniformNoise
 from sdesampling.samplers.ode import ProbabilityFlowODE
 from sdesampling.samplers.predictor_corrector import PredictorCorrector
@@ -15,7 +16,7 @@ VERSION = 1  # raised whenever the same configuration gives other images
 
 SAMPLERS: dict[str, type[Sampler]] = {
     sampler.kind: sampler
-    for sampler in (PredictorCorrector, ProbabilityFlowODE, DDLS, UniformNoise, RealImages)
+    for sampler in (PredictorCorrector, ProbabilityFlowODE, DPMSolver, DDLS, UniformNoise, RealImages)
 }
 
 
@@ -61,6 +62,7 @@ __all__ = [
     "DDLS",
     "SAMPLERS",
     "VERSION",
+    "DPMSolver",
     "NonFiniteStateError",
     "PredictorCorrector",
     "ProbabilityFlowODE",

@@ -42,12 +42,18 @@ ODE = [
     (SubVP(), {"steps": 8, "method": "heun"}),
     (VP(), {"steps": 8, "method": "euler", "denoise": False}),
 ]
+DPM_SOLVER = [
+    {"steps": 7},
+    {"steps": 6, "algorithm": "dpmsolver++", "method": "multistep", "denoise": True},
+    {"steps": 4, "method": "adaptive", "denoise": True},
+]
 CASES = {
     **{
         f"predictor_corrector-{i}": (score_model(sde), hyper)
         for i, (sde, hyper) in enumerate(PREDICTOR_CORRECTOR)
     },
     **{f"ode-{i}": (score_model(sde), hyper) for i, (sde, hyper) in enumerate(ODE)},
+    **{f"dpm_solver-{i}": (score_model(VP()), hyper) for i, hyper in enumerate(DPM_SOLVER)},
     **{f"ddls-{i}": (latent_model(), hyper) for i, hyper in enumerate(DDLS)},
     "noise-0": (GaussianNetwork(VE(), torch.zeros(1, 2, 3), torch.ones(1, 2, 3)).model(), {}),
     "real-0": (torch.arange(60, dtype=torch.uint8).view(10, 1, 2, 3), {}),
