@@ -59,7 +59,7 @@ class GroupRecord(_Record):
     first: int
     last: int
     evaluations: int = 0  # network evaluations of the batch
-    clipped: dict[int, float] = {}  # step -> fraction of values outside [0, 1]
+    clipped: dict[int, float] = {}  # step -> fraction of values that clipping changed
     diagnostics: dict[str, float] = {}
 
 

@@ -60,7 +60,7 @@ def quantise(images: Tensor, rule: Quantisation, where: str, *, final: bool) -> 
     final: these are the sampler's last images, so they must lie within LIMIT and must not all be constant.
     Images of earlier steps may still be mostly noise.
 
-    Returns the uint8 images and the fraction of values that lay outside [0, 1].
+    Returns the uint8 images and the fraction of values that clipping changed.
     Raises BadImagesError, which names `where`, for values that are not finite or that fail these checks.
     """
     if not bool(torch.isfinite(images).all()):
@@ -72,12 +72,12 @@ def quantise(images: Tensor, rule: Quantisation, where: str, *, final: bool) -> 
             f"{where}: values reach {largest:.4g} where [0, 1] is meant and {LIMIT:g} is the limit: "
             "the sampler has diverged; take a smaller step size or signal-to-noise ratio, or more steps"
         )
-    scaled = images * 255 if rule == "floor" else images * 255 + 0.5
-    pixels = scaled.floor().clamp_(0, 255).to(torch.uint8)
+    levels = (images * 255 if rule == "floor" else images * 255 + 0.5).floor()
+    pixels = levels.clamp(0, 255).to(torch.uint8)
     flat = pixels.flatten(1)
     if final and bool((flat == flat[:, :1]).all()):
         raise BadImagesError(f"{where}: every image of the group is constant")
-    return pixels, float(((images < 0) | (images > 1)).double().mean())
+    return pixels, float(((levels < 0) | (levels > 255)).double().mean())
 
 
 def write_images(path: Path, blocks: Iterable[ImageRows]) -> None:

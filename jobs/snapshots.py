@@ -36,7 +36,9 @@ class Progress:
     state: State
     finished: bool = False  # the last step is made and its pixels are there; the tensors are gone
     pixels: dict[int, Tensor] = field(default_factory=dict)  # step -> (batch, channels, height, width) uint8
-    clipped: dict[int, float] = field(default_factory=dict)  # step -> fraction of values outside [0, 1]
+    clipped: dict[int, float] = field(
+        default_factory=dict
+    )  # step -> fraction of values that clipping changed
     diagnostics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0  # of sampling, over all attempts
 
