@@ -18,6 +18,8 @@ from jobs.snapshots import Progress, Snapshots
 from sdesampling.noise import NoiseStream
 from sdesampling.samplers import NonFiniteStateError, Sampler, State
 
+MAX_NOTES = 3  # of a kind
+
 
 class ShardSampling:
     """The groups of one shard on their way. `evaluations` counts what this attempt spent, times images."""
@@ -49,7 +51,8 @@ class ShardSampling:
         Raises Drained when the context asks for it, after everything is snapshotted, and BadImagesError when
         the sampler diverges.
         """
-        found, self.notes = self._snapshots.load(self.groups)
+        found, ignored = self._snapshots.load(self.groups)
+        self.notes = _notes(list(found.values()), ignored)
         done = []
         for group in self.groups:
             progress = found.get(group)
@@ -74,10 +77,6 @@ class ShardSampling:
         state = progress.state
         tensors = {name: tensor.to(self._device) for name, tensor in state.tensors.items()}
         progress.state = State(state.step, tensors, state.evaluations)
-        where = "its end" if progress.finished else f"step {state.step}"
-        self.notes.append(
-            f"group [{progress.group.start}, {progress.group.stop}) resumed from a snapshot at {where}"
-        )
 
     def _advance(self, progress: Progress) -> None:
         """Make the steps that are left of a group."""
@@ -141,3 +140,16 @@ class ShardSampling:
             f"{self.configuration.name} ({self.configuration.fingerprint[:12]}), "
             f"samples [{group.start}, {group.stop}), step {progress.state.step}"
         )
+
+
+def _notes(found: list[Progress], ignored: list[str]) -> list[str]:
+    """What was found in snapshots, in a few lines however many there are."""
+    finished = sum(progress.finished for progress in found)
+    notes = [f"groups found finished in snapshots: {finished}"] if finished else []
+    notes += [
+        f"group [{progress.group.start}, {progress.group.stop}) resumed from a snapshot at step "
+        f"{progress.state.step}"
+        for progress in found
+        if not progress.finished
+    ][:MAX_NOTES]
+    return notes + ignored[:MAX_NOTES]
