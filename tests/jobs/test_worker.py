@@ -1,0 +1,110 @@
+"""Workers: weights come through the store, are checked, and stay loaded; runs leave a record."""
+
+import pytest
+import torch
+from shards import configuration
+
+from jobs import catalog, runrecord
+from jobs.build import WrongWeightsError
+from jobs.configuration import Extractor
+from jobs.fingerprint import file_sha256
+from jobs.paths import StorePaths, SweepPaths
+from jobs.sections import PredictorCorrector, Resources
+from jobs.store import LocalStore
+from jobs.weights import send_weights
+from jobs.worker import AUTO_MICRO_BATCH, WorkerState
+
+WEIGHTS = catalog.WEIGHTS / "digits-ve.safetensors"
+CNN = catalog.WEIGHTS / "digits-cnn.safetensors"
+
+
+@pytest.fixture(scope="module")
+def digits():
+    model = configuration().model.model_copy(
+        update={"name": "digits-ve", "shape": (1, 8, 8), "weights": {"model": file_sha256(WEIGHTS)}}
+    )
+    return configuration(model=model)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = LocalStore(tmp_path)
+    send_weights(store, {file_sha256(path): str(path) for path in (WEIGHTS, CNN)})
+    return store
+
+
+def test_weights_are_sent_once(store, tmp_path):
+    files = {file_sha256(WEIGHTS): str(WEIGHTS)}
+    assert send_weights(store, files) == 0
+    store.delete(StorePaths().weights(file_sha256(WEIGHTS)))
+    assert send_weights(store, files) == 1
+
+
+def test_weights_that_changed_since_they_were_planned_with_are_not_sent(tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(b"new")
+    store = LocalStore(tmp_path / "store")
+    with pytest.raises(WrongWeightsError, match="has changed"):
+        send_weights(store, {"a" * 64: str(path)})
+    assert store.size(StorePaths().weights("a" * 64)) is None
+
+
+def test_a_model_stays_loaded_between_shards_and_configurations(store, digits):
+    worker = WorkerState()
+    first = worker.sampler(store, digits)
+    assert worker.sampler(store, digits) is first
+    fewer = PredictorCorrector(
+        kind="predictor_corrector", predictor="reverse_diffusion", corrector="none", steps=3
+    )
+    other = worker.sampler(store, configuration(model=digits.model, sampler=fewer, stages=(3,)))
+    assert other.model.network is first.model.network
+    assert (first.steps, other.steps) == (8, 3)
+
+
+def test_micro_batches_are_part_of_the_execution_identity(store, digits):
+    worker = WorkerState()
+    small = configuration(model=digits.model, resources=Resources(micro_batch=4))
+    assert worker.sampler(store, digits).model.micro_batch == 8  # never more than a group
+    assert worker.execution(digits).micro_batch == 8
+    assert worker.execution(small).micro_batch == 4
+    assert worker.execution(configuration(group_size=1024, shard_size=1024)).micro_batch == AUTO_MICRO_BATCH
+    execution = worker.execution(digits)
+    assert execution.threads == torch.get_num_threads()
+    assert (execution.torch, execution.precision) == (torch.__version__, "float32")
+    assert execution.device.startswith("cpu ")
+
+
+def test_an_extractor_is_loaded_once(store):
+    worker = WorkerState()
+    extractor = Extractor(name="digits-cnn", weights=file_sha256(CNN), dimension=64, logits=10)
+    assert worker.extractor(store, extractor) is worker.extractor(store, extractor)
+
+
+def test_damaged_or_missing_weights_are_refused(store, digits):
+    name = StorePaths().weights(file_sha256(WEIGHTS))
+    data = bytearray(store.get(name))
+    data[-1] ^= 1
+    store.put(name, bytes(data))
+    with pytest.raises(WrongWeightsError, match="digits-ve"):
+        WorkerState().sampler(store, digits)
+    store.delete(name)
+    with pytest.raises(FileNotFoundError):
+        WorkerState().sampler(store, digits)
+
+
+def test_run_records_tell_how_runs_began_and_ended(store):
+    paths = SweepPaths("sweep")
+    first = runrecord.begin(store, paths, ["sdesweep", "run", "sweep"])
+    first.images = 7
+    first.retries["machine"] = 2
+    runrecord.save(store, paths, first)
+    assert [(run.outcome, run.images, run.ended) for run in runrecord.runs(store, paths)] == [
+        ("running", 7, None)
+    ]
+    runrecord.end(store, paths, first, "incomplete", 75)
+    (found,) = runrecord.runs(store, paths)
+    assert found == first
+    assert (found.outcome, found.exit_code, found.retries) == ("incomplete", 75, {"machine": 2})
+    assert found.started <= found.ended
+    with pytest.raises(ValueError, match="outcome"):
+        found.outcome = "perhaps"
