@@ -11,12 +11,21 @@ from collections.abc import Iterator, Sequence
 from jobs.configuration import Extractor, Model
 from jobs.paths import SPAN
 from jobs.problems import Location
-from jobs.sections import DDLS, NoiseControl, PredictorCorrector, RealControl
+from jobs.sections import DDLS, ODE, DPMSolver, NoiseControl, PredictorCorrector, RealControl
 from jobs.spec import Settings
 
 Finding = tuple[Location, str]
 
 MAX_SHARDS = 10_000_000
+
+#: What each kind of sampler samples from; `noise` takes anything that has a shape.
+FAMILIES = {
+    "predictor_corrector": "score",
+    "ode": "score",
+    "dpm_solver": "score",
+    "ddls": "latent",
+    "real": "dataset",
+}
 
 
 def check(settings: Settings, model: Model | None, extractors: Sequence[Extractor]) -> Iterator[Finding]:
@@ -27,6 +36,10 @@ def check(settings: Settings, model: Model | None, extractors: Sequence[Extracto
     sampler = settings.sampler
     if isinstance(sampler, PredictorCorrector):
         yield from _check_predictor_corrector(sampler, model)
+    elif isinstance(sampler, ODE):
+        yield from _check_ode(model)
+    elif isinstance(sampler, DPMSolver):
+        yield from _check_dpm_solver(sampler, model)
     elif isinstance(sampler, DDLS):
         yield from _check_ddls(sampler, settings)
     if model is not None:
@@ -91,6 +104,28 @@ def _check_predictor_corrector(sampler: PredictorCorrector, model: Model | None)
         yield ("sampler", "steps"), message
 
 
+def _check_ode(model: Model | None) -> Iterator[Finding]:
+    if model is not None and model.sde == "ve" and model.continuous is False:
+        message = (
+            f"'ode' needs scores between noise scales, and {model.name} knows {model.scales} scales alone"
+        )
+        yield ("sampler", "kind"), f"{message}; try 'predictor_corrector' with predictor 'probability_flow'"
+
+
+def _check_dpm_solver(sampler: DPMSolver, model: Model | None) -> Iterator[Finding]:
+    if model is not None and model.sde in ("ve", "subvp"):
+        yield ("sampler", "kind"), "'dpm_solver' is defined for VP models, and this one is not; try 'ode'"
+    if sampler.method == "adaptive" and sampler.order == 1:
+        yield ("sampler", "order"), "1 leaves method 'adaptive' no lower order to compare with; take 2 or 3"
+    if sampler.method == "multistep" and sampler.steps < sampler.order:
+        yield ("sampler", "steps"), f"{sampler.steps} is too few for multistep of order {sampler.order}"
+    if sampler.method == "singlestep_fixed" and sampler.steps % sampler.order:
+        message = (
+            f"{sampler.steps} is no multiple of sampler.order {sampler.order}, the evaluations of a step"
+        )
+        yield ("sampler", "steps"), f"{message}; or take method 'singlestep', which ends with lower orders"
+
+
 def _check_ddls(sampler: DDLS, settings: Settings) -> Iterator[Finding]:
     if sampler.kept == 1:
         return
@@ -118,13 +153,13 @@ def _check_family(settings: Settings, model: Model) -> Iterator[Finding]:
         return
     if isinstance(sampler, RealControl) and model.images is not None and settings.samples > model.images:
         yield ("samples",), f"{settings.samples} is more than {model.name} holds, {model.images} images"
-    needed = {PredictorCorrector: "score", DDLS: "latent", RealControl: "dataset"}[type(sampler)]
+    needed = FAMILIES[sampler.kind]
     if model.family == needed:
         return
-    kinds = {"score": "predictor_corrector", "latent": "ddls", "dataset": "real"}
+    kinds = [repr(kind) for kind, family in FAMILIES.items() if family == model.family]
     names = {"score": "a score model", "latent": "a GAN", "dataset": "a data set"}
     yield (
         ("sampler", "kind"),
         f"{sampler.kind!r} samples from {names[needed]}, and {model.name} is {names[model.family]}: "
-        f"its kind is {kinds[model.family]!r}",
+        f"its kind is {' or '.join(kinds)}",
     )

@@ -14,8 +14,10 @@ from pydantic import Field
 from jobs import fingerprint as hashing
 from jobs.sections import (
     DDLS,
+    ODE,
     Count,
     DataSet,
+    DPMSolver,
     Metric,
     Positive,
     PositiveInt,
@@ -28,6 +30,7 @@ from jobs.sections import (
     Section,
 )
 
+FEW_STEPS = 10  # a multistep DPM-Solver ends with lower orders below
 #: Raised when the meaning of a canonical form changes: old results then keep their directories.
 CANONICAL_VERSION = 1
 
@@ -160,6 +163,15 @@ def idle_keys(sampler: Sampler, model: Model) -> list[str]:
             keys.append("corrector_norm")
         if model.continuous or model.scales == sampler.steps:
             keys.append("labels")
+    if isinstance(sampler, ODE) and sampler.method != "dormand_prince":
+        keys += ["rtol", "atol", "error_norm"]
+    if isinstance(sampler, DPMSolver):
+        if sampler.method != "adaptive":
+            keys += ["rtol", "atol"]
+        if sampler.method != "multistep" or sampler.steps >= FEW_STEPS or sampler.order == 1:
+            keys.append("lower_order_final")
+        if sampler.order == 1:
+            keys.append("solver_type")
     if isinstance(sampler, DDLS):
         keys.append("burn_in")  # it follows from the others
         if sampler.kept == 1:

@@ -18,7 +18,7 @@ from jobs.checks import Finding, check
 from jobs.configuration import Configuration, Extractor, Model, idle_keys
 from jobs.modelfiles import UnresolvedError
 from jobs.problems import Location, as_written, describe
-from jobs.sections import DataSet, PredictorCorrector, PublishedValue, Sampler, Section
+from jobs.sections import DataSet, PublishedValue, Sampler, Section
 from jobs.spec import ExtractorField, ModelField, ReferenceField, Settings
 
 AUTO_SHARD = 256  # images that a shard of size auto holds at least where groups are smaller
@@ -147,6 +147,6 @@ def _settled(sampler: Sampler, model: Model) -> Sampler:
     """The section with its last time filled in, and defaults for the keys that cannot matter."""
     fields = type(sampler).model_fields
     changes = {key: fields[key].default for key in idle_keys(sampler, model)}
-    if isinstance(sampler, PredictorCorrector) and sampler.eps is None and model.sde is not None:
+    if getattr(sampler, "eps", 0) is None and model.sde is not None:
         changes["eps"] = DEFAULT_EPS[model.sde]
     return sampler.model_copy(update=changes)

@@ -61,6 +61,36 @@ class PredictorCorrector(Section):
     labels: Literal["interpolated", "half", "rounded"] = "interpolated"
 
 
+class ODE(Section):
+    """The probability flow, by steps that control their error or by equal steps in time."""
+
+    kind: Literal["ode"]
+    method: Literal["dormand_prince", "euler", "heun"] = "dormand_prince"
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 20
+    rtol: Positive = 1e-5
+    atol: Positive = 1e-5
+    error_norm: Literal["group", "sample"] = "group"
+    eps: Annotated[float, Field(gt=0, lt=1)] | None = None
+    denoise: bool = True
+
+
+class DPMSolver(Section):
+    """The probability flow of a VP model in few evaluations (Lu et al. 2022)."""
+
+    kind: Literal["dpm_solver"]
+    algorithm: Literal["dpmsolver", "dpmsolver++"] = "dpmsolver"
+    method: Literal["singlestep", "singlestep_fixed", "multistep", "adaptive"] = "singlestep"
+    order: Annotated[int, Field(ge=1, le=3)] = 3
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 20
+    grid: Literal["logSNR", "time_uniform", "time_quadratic"] = "logSNR"
+    solver_type: Literal["dpmsolver", "taylor"] = "dpmsolver"
+    lower_order_final: bool = True
+    rtol: Positive = 0.05
+    atol: Positive = 0.0078
+    eps: Annotated[float, Field(gt=0, lt=1)] | None = None
+    denoise: bool = False
+
+
 class Decay(Section):
     """The step size is multiplied by `factor` after every `every` steps."""
 
@@ -94,7 +124,9 @@ class RealControl(Section):
     kind: Literal["real"]
 
 
-Sampler = Annotated[PredictorCorrector | DDLS | NoiseControl | RealControl, Field(discriminator="kind")]
+Sampler = Annotated[
+    PredictorCorrector | ODE | DPMSolver | DDLS | NoiseControl | RealControl, Field(discriminator="kind")
+]
 
 
 class DataSet(Section):

@@ -87,10 +87,13 @@ def test_the_time_grid_ends_where_the_library_says(folder: Path, family: str, ep
         ),
         (
             "sampler: {kind: predictor_corector, predictor: none}",
-            "sampler.kind: 'predictor_corector' is not one of predictor_corrector, ddls, noise, real; "
-            "did you mean 'predictor_corrector'?",
+            "sampler.kind: 'predictor_corector' is not one of predictor_corrector, ode, dpm_solver, ddls, "
+            "noise, real; did you mean 'predictor_corrector'?",
         ),
-        ("sampler: {steps: 3}", "sampler.kind: missing; one of predictor_corrector, ddls, noise, real"),
+        (
+            "sampler: {steps: 3}",
+            "sampler.kind: missing; one of predictor_corrector, ode, dpm_solver, ddls, noise, real",
+        ),
         (
             "sampler: {kind: predictor_corrector, predictor: none, corrector: none}",
             "sampler.corrector: 'none' with predictor 'none' samples nothing; set one of them",

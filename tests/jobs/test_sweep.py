@@ -198,7 +198,7 @@ def test_one_axis_makes_one_column(folder: Path):
         (
             ("set: {model: gan,", "set: {model: ve,"),
             "sweep.include[0].set.sampler.kind: 'ddls' samples from a GAN, and ve is a score model: its kind "
-            "is 'predictor_corrector' (cell 'GAN / DDLS 10')",
+            "is 'predictor_corrector' or ",
         ),
         (
             ("rows: predictor", "rows: predicter"),
