@@ -79,9 +79,8 @@ def prepare(store: Store, sweep: Sweep, note: Callable[[str], None]) -> Prepared
     """
     if sweep.missing:
         raise NotRunnableError("\n".join(sweep.missing))
-    configurations = list(
-        {item.fingerprint: item for item in sweep.configurations}.values()
-    )  # cells may share
+    # Cells that are the same experiment share their images.
+    configurations = list({item.fingerprint: item for item in sweep.configurations}.values())
     if isinstance(store, LocalStore):
         store.discard_leftovers(LEFTOVER_AGE)
     send_weights(store, sweep.files)

@@ -86,20 +86,28 @@ def _start_embedded(folder: Path, workers: int | None, cpus: float, gpus: float)
 
 @contextmanager
 def _embedded_folder() -> Iterator[Path]:
-    """A short folder for Ray's files, with the token; the environment points to it."""
+    """A short folder for Ray's files, inside one that is closed to others; the environment names both.
+
+    Ray opens the folder that it is given to everybody, so the token lies beside it.
+    """
     parent = tempfile.gettempdir()
     if len(parent) > MAX_TEMPORARY:
         parent = "/tmp"
-    folder = Path(tempfile.mkdtemp(prefix="sdesweep-", dir=parent))
+    closed = Path(tempfile.mkdtemp(prefix="sdesweep-", dir=parent))
+    before = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
     try:
-        token = folder / "token"
+        folder = closed / "r"
+        token = closed / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
-        os.environ.pop("RAY_AUTH_TOKEN", None)
+        os.environ.pop("RAY_AUTH_TOKEN", None)  # it would win over the file
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), RAY_TMPDIR=str(folder))
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for name in [name for name in os.environ if name.startswith("RAY_")]:
+            del os.environ[name]
+        os.environ.update(before)
+        shutil.rmtree(closed, ignore_errors=True)
 
 
 @contextmanager

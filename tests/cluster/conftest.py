@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from jobs.specfile import load_spec
 from jobs.store import LocalStore
 from jobs.sweep import Sweep, expand
+
+os.environ["RAY_AUTH_MODE"] = "token"  # Ray reads it when it is first imported, by whichever test
 
 SPEC = """
 name: tiny

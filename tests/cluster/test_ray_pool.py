@@ -1,0 +1,155 @@
+"""The Ray pool with real actors: what becomes of assignments that end, fail, drain, or lose their process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.pool import Event, Failed, Finished, GivenUp, Lost, PoolError, Ready, WorkerPool
+from cluster.prepare import prepare
+from cluster.ray_session import open_ray_pool
+from cluster.ray_worker import cause_of
+from jobs.assignment import Assignment
+from jobs.commit import OverlapError
+from jobs.store import LocalStore
+from jobs.sweep import Sweep
+
+TIMEOUT = 120.0  # seconds, on a machine that is busy with other things
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ray")
+
+
+@pytest.fixture(scope="module")
+def pool(folder: Path) -> Iterator[WorkerPool]:
+    """Two workers on an embedded cluster, which the tests below share in their order."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("HOME", str(folder))
+    with open_ray_pool(str(folder / "store"), None, 2, cpus=1.0, gpus=0.0, most=2) as opened:
+        yield opened
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def ready(pool: WorkerPool) -> dict[int, str]:
+    events = collect(pool, lambda events: len(events) == 2)
+    return {event.worker: event.where for event in events if isinstance(event, Ready)}
+
+
+@pytest.fixture
+def sweep(folder: Path, make_sweep: Callable[..., Sweep]) -> Sweep:
+    """The tiny sweep, written down in the store of the pool."""
+    made = make_sweep()
+    prepare(LocalStore(folder / "store"), made, print)
+    return made
+
+
+def collect(pool: WorkerPool, enough: Callable[[list[Event]], bool]) -> list[Event]:
+    events: list[Event] = []
+    end = time.monotonic() + TIMEOUT
+    while not enough(events):
+        assert time.monotonic() < end, events
+        events += pool.wait(1.0)
+    return events
+
+
+def first(pool: WorkerPool, kind: type) -> Event:
+    events = collect(pool, lambda events: any(isinstance(event, kind) for event in events))
+    return next(event for event in events if isinstance(event, kind))
+
+
+def sample(sweep: Sweep, number: int) -> Assignment:
+    return Assignment(
+        "sample", sweep.name, sweep.configurations[1].fingerprint, 16 * number, 16 * number + 16
+    )
+
+
+def test_workers_become_ready_and_say_where(ready):
+    assert sorted(ready) == [0, 1]
+    assert all(", process " in where for where in ready.values())
+
+
+def test_the_token_is_for_its_user_alone_and_nothing_is_left_at_home(pool, folder):
+    token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    assert stat.S_IMODE(token.parent.stat().st_mode) == 0o700
+    assert not (folder / ".ray").exists()
+
+
+def test_an_assignment_is_done(pool, ready, sweep):
+    pool.submit(0, sample(sweep, 0))
+    event = first(pool, Finished)
+    assert (event.worker, event.receipt.assignment, event.receipt.images) == (0, sample(sweep, 0), 16)
+
+
+def test_an_exception_comes_back_as_text_and_the_worker_lives(pool, ready, sweep):
+    unknown = Assignment("sample", sweep.name, "f" * 64, 0, 16)
+    pool.submit(1, unknown)
+    event = first(pool, Failed)
+    assert (event.worker, event.assignment, event.cause) == (1, unknown, "code")
+    assert event.error.startswith("FileNotFoundError: ")
+    assert "in perform" in event.traceback
+    pool.submit(1, sample(sweep, 1))
+    assert first(pool, Finished).worker == 1
+
+
+def test_a_killed_worker_is_lost_with_its_place_and_comes_back(pool, ready, sweep):
+    pid = int(ready[0].split("process ")[1].split(",")[0])
+    os.kill(pid, signal.SIGKILL)
+    pool.submit(0, sample(sweep, 2))
+    lost = first(pool, Lost)
+    assert (lost.worker, lost.assignment) == (0, sample(sweep, 2))
+    assert lost.reason.startswith(f"{ready[0]}: its process ended")
+    again = first(pool, Ready)
+    assert again.worker == 0
+    assert str(pid) not in again.where
+    pool.submit(0, sample(sweep, 2))
+    assert first(pool, Finished).worker == 0
+
+
+def test_a_released_worker_ends(pool, ready):
+    pid = int(ready[1].split("process ")[1].split(",")[0])
+    pool.release(1)
+    end = time.monotonic() + TIMEOUT
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_drain_gives_the_assignment_up_after_a_snapshot(pool, ready, sweep, folder, spec, make_sweep):
+    text = spec.read_text()
+    cell = "{model: digits-gan, sampler: {kind: ddls, steps: 100000, step_size: 0.001}}"
+    spec.write_text(f"{text}      long: {cell}\n")
+    longer = make_sweep(name="longer")
+    store = LocalStore(folder / "store")
+    prepare(store, longer, print)
+    assignment = Assignment("sample", longer.name, longer.configurations[2].fingerprint, 0, 16)
+    pool.submit(0, assignment)
+    collect(pool, lambda events: any(getattr(event, "evaluations", 0) for event in events))
+    pool.drain()
+    assert first(pool, GivenUp) == GivenUp(0, assignment)
+    assert list(store.list(f"longer/{assignment.fingerprint}/snapshots"))
+
+
+def test_causes_of_failures():
+    assert cause_of(OSError(28, "No space left on device")) == "storage"
+    assert cause_of(FileNotFoundError(2, "No such file")) == "code"
+    assert cause_of(OverlapError("[0, 8) overlaps")) == "overlap"
+    assert cause_of(ValueError("bad")) == "code"
+
+
+def test_a_cluster_that_is_not_there_is_told_in_a_line():
+    with (
+        pytest.raises(PoolError, match=r"no Ray cluster at '127\.0\.0\.1:1'"),
+        open_ray_pool("nowhere", "127.0.0.1:1", 1, 1.0, 0.0, 1),
+    ):
+        pass
