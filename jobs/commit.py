@@ -112,20 +112,14 @@ class Commit:
     won: bool
 
 
-def commit(
-    store: Store,
-    folder: RangeFolder,
-    content: Content,
-    write: Callable[[Path], None],
-    suffix: str = "parquet",
-) -> Commit:
+def commit(store: Store, folder: RangeFolder, content: Content, write: Callable[[Path], None]) -> Commit:
     """Write a file and publish its marker; the first attempt of a range wins, the others delete their file.
 
     write: fills the local path that it is given.
     Raises OverlapError when another range that is done shares samples with this one.
     """
     attempt = uuid.uuid4().hex
-    name = folder.attempt(content.samples, attempt, suffix)
+    name = folder.attempt(content.samples, attempt, "parquet")
     with store.writing(name) as path:
         write(path)
         size = path.stat().st_size

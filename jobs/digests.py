@@ -12,8 +12,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-EMPTY = "0" * 64
-
 
 def rows_digest(kind: str, step: int, index: np.ndarray, values: np.ndarray) -> str:
     """Digest of rows, 64 hexadecimal digits.

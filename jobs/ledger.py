@@ -68,17 +68,13 @@ def scan(store: Store, paths: ConfigurationPaths, extractors: Sequence[str]) -> 
     features: dict[str, list[Marker]] = {}
     for key in extractors:
         found, broken = listing.committed(paths.features(key))
-        features[key] = [m for m in found if m.inputs.get("images") == digests.get(m.samples)]
         damaged += broken
-        damaged += [
-            Damage(
-                m.samples,
-                committed_names(paths.features(key), m),
-                "made from images that are not there any more",
-            )
-            for m in found
-            if m.inputs.get("images") != digests.get(m.samples)
-        ]
+        features[key] = []
+        for marker in found:
+            if marker.inputs.get("images", "") == digests.get(marker.samples):
+                features[key].append(marker)
+            else:
+                damaged.append(_stale(paths.features(key), marker))
     return ConfigurationLedger(
         images=images,
         features=features,
@@ -86,6 +82,11 @@ def scan(store: Store, paths: ConfigurationPaths, extractors: Sequence[str]) -> 
         failed=sorted(listing.markers(paths.failed), key=lambda samples: samples.start),
         snapshots=len(listing.attempts(paths.snapshots)),
     )
+
+
+def _stale(folder: RangeFolder, marker: Marker) -> Damage:
+    names = committed_names(folder, marker)
+    return Damage(marker.samples, names, "made from images that are not there any more")
 
 
 def mend(store: Store, root: str, damaged: Sequence[Damage]) -> list[str]:
