@@ -11,7 +11,15 @@ from collections.abc import Iterator, Sequence
 from jobs.configuration import Extractor, Model
 from jobs.paths import SPAN
 from jobs.problems import Location
-from jobs.sections import DDLS, ODE, DPMSolver, NoiseControl, PredictorCorrector, RealControl
+from jobs.sections import (
+    DDLS,
+    ODE,
+    AnnealedLangevin,
+    DPMSolver,
+    NoiseControl,
+    PredictorCorrector,
+    RealControl,
+)
 from jobs.spec import Settings
 
 Finding = tuple[Location, str]
@@ -23,6 +31,7 @@ FAMILIES = {
     "predictor_corrector": "score",
     "ode": "score",
     "dpm_solver": "score",
+    "annealed_langevin": "score",
     "ddls": "latent",
     "real": "dataset",
 }
@@ -40,6 +49,8 @@ def check(settings: Settings, model: Model | None, extractors: Sequence[Extracto
         yield from _check_ode(model)
     elif isinstance(sampler, DPMSolver):
         yield from _check_dpm_solver(sampler, model)
+    elif isinstance(sampler, AnnealedLangevin):
+        yield from _check_annealed_langevin(sampler, model)
     elif isinstance(sampler, DDLS):
         yield from _check_ddls(sampler, settings)
     if model is not None:
@@ -124,6 +135,22 @@ def _check_dpm_solver(sampler: DPMSolver, model: Model | None) -> Iterator[Findi
             f"{sampler.steps} is no multiple of sampler.order {sampler.order}, the evaluations of a step"
         )
         yield ("sampler", "steps"), f"{message}; or take method 'singlestep', which ends with lower orders"
+
+
+def _check_annealed_langevin(sampler: AnnealedLangevin, model: Model | None) -> Iterator[Finding]:
+    largest, smallest = sampler.sigma_max, sampler.sigma_min
+    if largest is not None and smallest is not None and largest <= smallest:
+        yield ("sampler", "sigma_max"), f"{largest:g} is not above sampler.sigma_min {smallest:g}"
+    if model is None:
+        return
+    if model.sde in ("vp", "subvp"):
+        message = "'annealed_langevin' is defined for VE models, and this one is not"
+        yield ("sampler", "kind"), f"{message}; try 'predictor_corrector'"
+    if model.continuous is False:
+        own = f"{model.name} knows its own {model.scales} noise levels alone; leave it out"
+        for key, usual in (("schedule", "geometric"), ("sigma_max", None), ("sigma_min", None)):
+            if getattr(sampler, key) != usual:
+                yield ("sampler", key), own
 
 
 def _check_ddls(sampler: DDLS, settings: Settings) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 MAX_STEPS = 1_000_000  # times MAX_CORRECTOR_STEPS is below 2^32, where the counter of noise ends
 MAX_CORRECTOR_STEPS = 1000
+MAX_LEVELS = 1000  # of annealed Langevin dynamics
 
 
 def _auto_to_none(value: object) -> object:
@@ -91,6 +92,25 @@ class DPMSolver(Section):
     denoise: bool = False
 
 
+class AnnealedLangevin(Section):
+    """Annealed Langevin dynamics of NCSN (Song & Ermon 2019); defaults are those of its released code."""
+
+    kind: Literal["annealed_langevin"]
+    levels: Annotated[int, Field(ge=2, le=MAX_LEVELS)] = 10
+    steps_per_level: Annotated[int, Field(ge=1, le=MAX_STEPS // MAX_LEVELS)] = 100
+    step_size: Positive = 2e-5
+    convention: Literal["code", "paper"] = "code"
+    schedule: Literal["geometric", "linear"] = "geometric"
+    sigma_max: Positive | None = None
+    sigma_min: Positive | None = None
+    denoise: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Langevin steps at all levels."""
+        return self.levels * self.steps_per_level
+
+
 class Decay(Section):
     """The step size is multiplied by `factor` after every `every` steps."""
 
@@ -125,7 +145,8 @@ class RealControl(Section):
 
 
 Sampler = Annotated[
-    PredictorCorrector | ODE | DPMSolver | DDLS | NoiseControl | RealControl, Field(discriminator="kind")
+    PredictorCorrector | ODE | DPMSolver | AnnealedLangevin | DDLS | NoiseControl | RealControl,
+    Field(discriminator="kind"),
 ]
 
 

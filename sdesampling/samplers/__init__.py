@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 from sdesampling.choices import one_of
+from sdesampling.samplers.annealed_langevin import AnnealedLangevinDynamics
 from sdesampling.samplers.base import NonFiniteStateError, Sampler, State
 from sdesampling.samplers.ddls import DDLS
 from sdesampling.samplers.dpm_solver import DPMSolver
@@ -16,7 +17,15 @@ VERSION = 1  # raised whenever the same configuration gives other images
 
 SAMPLERS: dict[str, type[Sampler]] = {
     sampler.kind: sampler
-    for sampler in (PredictorCorrector, ProbabilityFlowODE, DPMSolver, DDLS, UniformNoise, RealImages)
+    for sampler in (
+        PredictorCorrector,
+        ProbabilityFlowODE,
+        DPMSolver,
+        AnnealedLangevinDynamics,
+        DDLS,
+        UniformNoise,
+        RealImages,
+    )
 }
 
 
@@ -62,6 +71,7 @@ __all__ = [
     "DDLS",
     "SAMPLERS",
     "VERSION",
+    "AnnealedLangevinDynamics",
     "DPMSolver",
     "NonFiniteStateError",
     "PredictorCorrector",

@@ -87,12 +87,12 @@ def test_the_time_grid_ends_where_the_library_says(folder: Path, family: str, ep
         ),
         (
             "sampler: {kind: predictor_corector, predictor: none}",
-            "sampler.kind: 'predictor_corector' is not one of predictor_corrector, ode, dpm_solver, ddls, "
-            "noise, real; did you mean 'predictor_corrector'?",
+            "sampler.kind: 'predictor_corector' is not one of predictor_corrector, ode, dpm_solver, "
+            "annealed_langevin, ddls, noise, real; did you mean 'predictor_corrector'?",
         ),
         (
             "sampler: {steps: 3}",
-            "sampler.kind: missing; one of predictor_corrector, ode, dpm_solver, ddls, noise, real",
+            "sampler.kind: missing; one of predictor_corrector, ode, dpm_solver, ",
         ),
         (
             "sampler: {kind: predictor_corrector, predictor: none, corrector: none}",

@@ -47,6 +47,10 @@ RUNS = [
         "digits-vp",
         "{kind: dpm_solver, algorithm: dpmsolver++, method: multistep, order: 2, steps: 3, denoise: true}",
     ),
+    (
+        "digits-ve",
+        "{kind: annealed_langevin, levels: 4, steps_per_level: 5, step_size: 1e-5, sigma_max: 1.0}",
+    ),
     ("gan", "{kind: ddls, steps: 2, step_size: 0.01}"),
     ("gan", "{kind: noise}"),
     ("digits-train", "{kind: real}"),
@@ -95,6 +99,11 @@ def test_a_spec_is_planned_and_run(folder: Path, model: str, sampler: str):
     assert sum(len(block.index) for block in rows) == 5 * len(configuration.stages)
 
 
+def test_stages_count_the_steps_of_all_levels(folder: Path):
+    sampler = "{kind: annealed_langevin, levels: 3, steps_per_level: 7}"
+    assert configured(folder, sampler, "ve").stages == (0, 21)
+
+
 def idle(folder: Path, sampler: str) -> set[str]:
     """Keys of a section that its canonical form leaves out."""
     found = configured(folder, sampler)
@@ -127,6 +136,17 @@ def test_the_last_time_is_settled(folder: Path, kind: str):
 @pytest.mark.parametrize(
     ("model", "sampler", "problem"),
     [
+        ("vp", "{kind: annealed_langevin}", "sampler.kind: 'annealed_langevin' is defined for VE models"),
+        (
+            "scales",
+            "{kind: annealed_langevin, schedule: linear}",
+            "sampler.schedule: scales knows its own 10",
+        ),
+        (
+            "ve",
+            "{kind: annealed_langevin, sigma_max: 1.0, sigma_min: 2.0}",
+            "sampler.sigma_max: 1 is not above",
+        ),
         ("scales", "{kind: ode}", "sampler.kind: 'ode' needs scores between noise scales"),
         ("subvp", "{kind: dpm_solver}", "sampler.kind: 'dpm_solver' is defined for VP models"),
         ("vp", "{kind: dpm_solver, method: adaptive, order: 1}", "sampler.order: 1 leaves method 'adaptive'"),

@@ -47,6 +47,10 @@ DPM_SOLVER = [
     {"steps": 6, "algorithm": "dpmsolver++", "method": "multistep", "denoise": True},
     {"steps": 4, "method": "adaptive", "denoise": True},
 ]
+ANNEALED_LANGEVIN = [
+    {"levels": 3, "steps_per_level": 2},
+    {"levels": 2, "steps_per_level": 3, "schedule": "linear", "convention": "paper", "denoise": True},
+]
 CASES = {
     **{
         f"predictor_corrector-{i}": (score_model(sde), hyper)
@@ -54,6 +58,10 @@ CASES = {
     },
     **{f"ode-{i}": (score_model(sde), hyper) for i, (sde, hyper) in enumerate(ODE)},
     **{f"dpm_solver-{i}": (score_model(VP()), hyper) for i, hyper in enumerate(DPM_SOLVER)},
+    **{
+        f"annealed_langevin-{i}": (score_model(VE(0.1, 1.0)), hyper)
+        for i, hyper in enumerate(ANNEALED_LANGEVIN)
+    },
     **{f"ddls-{i}": (latent_model(), hyper) for i, hyper in enumerate(DDLS)},
     "noise-0": (GaussianNetwork(VE(), torch.zeros(1, 2, 3), torch.ones(1, 2, 3)).model(), {}),
     "real-0": (torch.arange(60, dtype=torch.uint8).view(10, 1, 2, 3), {}),
