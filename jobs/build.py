@@ -17,9 +17,14 @@ from fid.extractors import Extractor, load_extractor
 from jobs import configuration as data
 from jobs.datasets import read_dataset
 from jobs.fingerprint import file_sha256
-from sdesampling.latent import LatentModel
+from sdesampling.latent import Decoder, LatentDecoder, LatentModel
 from sdesampling.models import load_model
-from sdesampling.networks.mnist_mlp import MnistMLPDiscriminator, MnistMLPGenerator
+from sdesampling.networks.mnist_mlp import (
+    MnistMLPDiscriminator,
+    MnistMLPGenerator,
+    MnistVAEDecoder,
+    vae_decoder_weights,
+)
 from sdesampling.samplers import Sampler, build_sampler
 from sdesampling.score import ScoreModel
 
@@ -27,7 +32,7 @@ from sdesampling.score import ScoreModel
 Weights = Callable[[str], Path]
 
 #: What a sampler samples from; the control of real images takes the images themselves, uint8.
-Source = ScoreModel | LatentModel | Tensor
+Source = ScoreModel | LatentDecoder | Tensor
 
 
 class WrongWeightsError(ValueError):
@@ -52,11 +57,9 @@ def build_model(
         return _images(model, device)
     files = {role: _checked(model.name, digest, weights) for role, digest in model.weights.items()}
     if model.network is None:
-        built = load_model(files["model"], device)
+        built: ScoreModel | LatentDecoder = load_model(files["model"], device)
     else:
-        built = FOREIGN[model.network](files)
-        built.generator.to(device).requires_grad_(False)
-        built.discriminator.to(device).requires_grad_(False)
+        built = FOREIGN[model.network](files, device)
     built.micro_batch = micro_batch
     return built
 
@@ -100,21 +103,36 @@ def _images(model: data.Model, device: torch.device | str) -> Tensor:
     return torch.from_numpy(found.images).to(device)
 
 
-def _mnist_mlp_gan(files: Mapping[str, Path]) -> LatentModel:
+def _mnist_mlp_gan(files: Mapping[str, Path], device: torch.device | str) -> LatentModel:
     """The MNIST GAN of csinva/gan-vae-pretrained-pytorch, from its two state dicts."""
-    generator = _with_weights(MnistMLPGenerator(), files["generator"])
-    discriminator = _with_weights(MnistMLPDiscriminator(), files["discriminator"])
+    generator = _with_weights(MnistMLPGenerator(), files["generator"], device)
+    discriminator = _with_weights(MnistMLPDiscriminator(), files["discriminator"], device)
     return LatentModel(generator, discriminator, latent_dim=MnistMLPGenerator.latent_dim, shape=(1, 28, 28))
 
 
-def _with_weights(network: nn.Module, path: Path) -> nn.Module:
+def _mnist_vae(files: Mapping[str, Path], device: torch.device | str) -> Decoder:
+    """The decoder of the MNIST VAE of csinva/gan-vae-pretrained-pytorch, from the whole VAE's state dict."""
+    decoder = _with_weights(MnistVAEDecoder(), files["model"], device, vae_decoder_weights)
+    return Decoder(decoder, latent_dim=MnistVAEDecoder.latent_dim, shape=(1, 28, 28), centered=False)
+
+
+def _with_weights(
+    network: nn.Module,
+    path: Path,
+    device: torch.device | str,
+    part: Callable[[Any], Mapping[str, Tensor]] = lambda content: content,
+) -> nn.Module:
+    """The network with the weights of a file, or with a part of them, frozen."""
     content: Any = torch.load(path, map_location="cpu", weights_only=True)
     try:
-        network.load_state_dict(content)
-    except (RuntimeError, TypeError) as error:
+        network.load_state_dict(part(content))
+    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
         raise WrongWeightsError(f"{path} holds no {type(network).__name__}: {error}") from error
-    return network
+    return network.to(device).requires_grad_(False)
 
 
 #: Readers of the weights of others, by the network that a spec names.
-FOREIGN: dict[str, Callable[[Mapping[str, Path]], LatentModel]] = {"mnist_mlp_gan": _mnist_mlp_gan}
+FOREIGN: dict[str, Callable[[Mapping[str, Path], torch.device | str], LatentDecoder]] = {
+    "mnist_mlp_gan": _mnist_mlp_gan,
+    "mnist_vae": _mnist_vae,
+}

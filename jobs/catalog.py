@@ -63,11 +63,14 @@ class ForeignNetwork:
     """A network of others whose weight files are read as they are."""
 
     roles: tuple[str, ...]
-    family: Literal["score", "latent"]
+    family: Literal["score", "latent", "decoder"]
     shape: tuple[int, int, int]
 
 
-FOREIGN = {"mnist_mlp_gan": ForeignNetwork(("generator", "discriminator"), "latent", (1, 28, 28))}
+FOREIGN = {
+    "mnist_mlp_gan": ForeignNetwork(("generator", "discriminator"), "latent", (1, 28, 28)),
+    "mnist_vae": ForeignNetwork(("model",), "decoder", (1, 28, 28)),
+}
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,13 @@ MAX_SHARDS = 10_000_000
 
 #: What each kind of sampler samples from; `noise` takes anything that has a shape.
 FAMILIES = {
-    "predictor_corrector": "score",
-    "ode": "score",
-    "dpm_solver": "score",
-    "annealed_langevin": "score",
-    "ddls": "latent",
-    "real": "dataset",
+    "predictor_corrector": ("score",),
+    "ode": ("score",),
+    "dpm_solver": ("score",),
+    "annealed_langevin": ("score",),
+    "ddls": ("latent",),
+    "prior": ("latent", "decoder"),
+    "real": ("dataset",),
 }
 
 
@@ -181,12 +182,12 @@ def _check_family(settings: Settings, model: Model) -> Iterator[Finding]:
     if isinstance(sampler, RealControl) and model.images is not None and settings.samples > model.images:
         yield ("samples",), f"{settings.samples} is more than {model.name} holds, {model.images} images"
     needed = FAMILIES[sampler.kind]
-    if model.family == needed:
+    if model.family in needed:
         return
-    kinds = [repr(kind) for kind, family in FAMILIES.items() if family == model.family]
-    names = {"score": "a score model", "latent": "a GAN", "dataset": "a data set"}
+    kinds = [repr(kind) for kind, families in FAMILIES.items() if model.family in families]
+    names = {"score": "a score model", "latent": "a GAN", "decoder": "a decoder", "dataset": "a data set"}
     yield (
         ("sampler", "kind"),
-        f"{sampler.kind!r} samples from {names[needed]}, and {model.name} is {names[model.family]}: "
+        f"{sampler.kind!r} samples from {names[needed[0]]}, and {model.name} is {names[model.family]}: "
         f"its kind is {' or '.join(kinds)}",
     )

@@ -41,7 +41,7 @@ class Model(Section):
     """What is sampled from: weights by their sha256, or a data set for the control of real images."""
 
     name: str  # as the spec calls it; no part of the identity
-    family: Literal["score", "latent", "dataset"]
+    family: Literal["score", "latent", "decoder", "dataset"]
     shape: tuple[int, int, int] | None  # (channels, height, width) of its images
     weights: dict[str, Digest | None] = Field(default={})  # role -> sha256; None: the file is not here yet
     network: str | None = None  # reader of weight files that are not the project's own safetensors

@@ -6,7 +6,7 @@ This module must not know files, catalogues or sweeps.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -132,6 +132,13 @@ class DDLS(Section):
     thin: PositiveInt = 1
 
 
+class PriorDecoding(Section):
+    """A GAN's or a VAE's images as they come: draws of the prior, decoded."""
+
+    kind: Literal["prior"]
+    steps: ClassVar[int] = 1
+
+
 class NoiseControl(Section):
     """Pure noise images of the model's shape: the worst score that anything should have."""
 
@@ -145,7 +152,14 @@ class RealControl(Section):
 
 
 Sampler = Annotated[
-    PredictorCorrector | ODE | DPMSolver | AnnealedLangevin | DDLS | NoiseControl | RealControl,
+    PredictorCorrector
+    | ODE
+    | DPMSolver
+    | AnnealedLangevin
+    | DDLS
+    | PriorDecoding
+    | NoiseControl
+    | RealControl,
     Field(discriminator="kind"),
 ]
 

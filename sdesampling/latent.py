@@ -1,4 +1,4 @@
-"""A GAN as latent Langevin samplers see it: a generator, a discriminator's logit, a standard normal prior."""
+"""Images from latents: a decoder with a standard normal prior, alone or with a discriminator, as in a GAN."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,54 @@ from torch import Tensor, nn
 from sdesampling.score import in_micro_batches
 
 
+class LatentDecoder:
+    """What a GAN and a VAE's decoder share: a network from standard normal latents to images."""
+
+    generator: nn.Module
+    latent_dim: int
+    shape: tuple[int, int, int]
+    centered: bool
+    micro_batch: int | None
+
+    def __post_init__(self) -> None:
+        if self.latent_dim < 1:
+            raise ValueError(f"latent_dim = {self.latent_dim}: must be at least 1")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise ValueError(
+                f"micro_batch = {self.micro_batch}: must be at least 1, or None for whole batches"
+            )
+        self.generator.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the generator is."""
+        return next(self.generator.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the generator's weights, and so of its latents."""
+        return next(self.generator.parameters()).dtype
+
+    def images(self, z: Tensor) -> Tensor:
+        """G(z), (batch, *shape), in [0, 1]."""
+        with torch.no_grad():
+            output = in_micro_batches(self.generator, self.micro_batch, z).reshape(len(z), *self.shape)
+        return (output + 1) / 2 if self.centered else output
+
+
 @dataclass
-class LatentModel:
+class Decoder(LatentDecoder):
+    """A decoder alone, such as a VAE's; the arguments are those of LatentModel."""
+
+    generator: nn.Module
+    latent_dim: int
+    shape: tuple[int, int, int]
+    centered: bool = True
+    micro_batch: int | None = None
+
+
+@dataclass
+class LatentModel(LatentDecoder):
     """Generator and discriminator, put into eval mode here: in train mode batch norm would couple the chains.
 
     generator: latents (batch, latent_dim) to images, which are reshaped to (batch, *shape).
@@ -28,31 +74,9 @@ class LatentModel:
     micro_batch: int | None = None
 
     def __post_init__(self) -> None:
-        if self.latent_dim < 1:
-            raise ValueError(f"latent_dim = {self.latent_dim}: must be at least 1")
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise ValueError(
-                f"micro_batch = {self.micro_batch}: must be at least 1, or None for whole batches"
-            )
-        self.generator.eval()
+        super().__post_init__()
         self.discriminator.eval()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the generator is."""
-        return next(self.generator.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the generator's weights, and so of its latents."""
-        return next(self.generator.parameters()).dtype
 
     def logit(self, z: Tensor) -> Tensor:
         """d(G(z)), (batch,)."""
         return self.discriminator(self.generator(z)).reshape(len(z))
-
-    def images(self, z: Tensor) -> Tensor:
-        """G(z), (batch, *shape), in [0, 1]."""
-        with torch.no_grad():
-            output = in_micro_batches(self.generator, self.micro_batch, z).reshape(len(z), *self.shape)
-        return (output + 1) / 2 if self.centered else output

@@ -11,6 +11,7 @@ from sdesampling.samplers.dpm_solver import DPMSolver
 from sdesampling.samplers.noise import UniformNoise
 from sdesampling.samplers.ode import ProbabilityFlowODE
 from sdesampling.samplers.predictor_corrector import PredictorCorrector
+from sdesampling.samplers.prior import PriorDecoding
 from sdesampling.samplers.real import RealImages
 
 VERSION = 1  # raised whenever the same configuration gives other images
@@ -23,6 +24,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
         DPMSolver,
         AnnealedLangevinDynamics,
         DDLS,
+        PriorDecoding,
         UniformNoise,
         RealImages,
     )
@@ -30,7 +32,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
 
 
 def build_sampler(kind: str, model: Any, **hyper_parameters: Any) -> Sampler:
-    """The sampler of a kind for a model: a ScoreModel, a LatentModel, or for `real` uint8 images.
+    """The sampler of a kind for a model: a ScoreModel, a LatentModel or Decoder, or for `real` uint8 images.
 
     Raises ValueError for unknown kinds and hyper-parameters, and where they do not fit the model.
     """
@@ -75,6 +77,7 @@ __all__ = [
     "DPMSolver",
     "NonFiniteStateError",
     "PredictorCorrector",
+    "PriorDecoding",
     "ProbabilityFlowODE",
     "RealImages",
     "Sampler",

@@ -18,6 +18,7 @@ from jobs.weights import send_weights
 from jobs.work import perform
 from jobs.worker import WorkerState
 from sdesampling.models import LatentConfig, save_model
+from sdesampling.networks.mnist_mlp import VAE_ENCODER_KEYS, MnistVAEDecoder
 from sdesampling.samplers import SAMPLERS
 
 SPEC = """
@@ -52,9 +53,17 @@ RUNS = [
         "{kind: annealed_langevin, levels: 4, steps_per_level: 5, step_size: 1e-5, sigma_max: 1.0}",
     ),
     ("gan", "{kind: ddls, steps: 2, step_size: 0.01}"),
+    ("gan", "{kind: prior}"),
+    ("{network: mnist_vae, weights: vae.pth}", "{kind: prior}"),
     ("gan", "{kind: noise}"),
     ("digits-train", "{kind: real}"),
 ]
+
+
+def write_vae(path: Path) -> None:
+    """The state dict of a whole VAE, as it is published."""
+    state = {key: torch.zeros(1) for key in VAE_ENCODER_KEYS}
+    torch.save(state | MnistVAEDecoder().state_dict(), path)
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +92,7 @@ def test_a_spec_is_planned_and_run(folder: Path, model: str, sampler: str):
     if model == "gan":
         torch.manual_seed(0)
         save_model(folder / "models" / "gan.safetensors", GAN, GAN.networks())
+    write_vae(folder / "vae.pth")
     stages = "0" if "steps" in sampler else ""
     sweep = sweep_of(folder, SPEC.format(model=model, sampler=sampler, stages=stages))
     (configuration,) = sweep.configurations
@@ -152,11 +162,18 @@ def test_the_last_time_is_settled(folder: Path, kind: str):
         ("vp", "{kind: dpm_solver, method: adaptive, order: 1}", "sampler.order: 1 leaves method 'adaptive'"),
         ("vp", "{kind: dpm_solver, method: multistep, steps: 2}", "sampler.steps: 2 is too few"),
         ("vp", "{kind: dpm_solver, method: singlestep_fixed, steps: 8}", "sampler.steps: 8 is no multiple"),
+        ("vp", "{kind: prior}", "sampler.kind: 'prior' samples from a GAN, and vp is a score model"),
+        (
+            "{network: mnist_vae, weights: vae.pth}",
+            "{kind: ddls, steps: 2, step_size: 0.1}",
+            "sampler.kind: 'ddls' samples from a GAN, and mnist_vae is a decoder: its kind is 'prior'",
+        ),
         ("gan", "{kind: ode}", "sampler.kind: 'ode' samples from a score model, and gan is a GAN"),
     ],
 )
 def test_what_cannot_work_is_refused(folder: Path, model: str, sampler: str, problem: str):
     content = {"family": "score", "sde": SDES["ve"], "continuous": False, "scales": 10}
     write_model(folder / "models", "scales", **content)
+    write_vae(folder / "vae.pth")
     found = problems_of(folder, SPEC.format(model=model, sampler=sampler, stages=""))
     assert any(line.startswith(problem) for line in found), found

@@ -63,6 +63,7 @@ CASES = {
         for i, hyper in enumerate(ANNEALED_LANGEVIN)
     },
     **{f"ddls-{i}": (latent_model(), hyper) for i, hyper in enumerate(DDLS)},
+    "prior-0": (latent_model(), {}),
     "noise-0": (GaussianNetwork(VE(), torch.zeros(1, 2, 3), torch.ones(1, 2, 3)).model(), {}),
     "real-0": (torch.arange(60, dtype=torch.uint8).view(10, 1, 2, 3), {}),
 }
