@@ -14,6 +14,7 @@ import math
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -24,6 +25,8 @@ from cluster.pool import PoolError, WorkerPool
 _log = logging.getLogger(__name__)
 
 OBJECT_STORE = 80 * 2**20  # bytes; receipts are all that passes through
+JOIN_RETRIES = "3"  # of Ray's own, each of up to 40 seconds; its 20 keep a wrong token waiting for minutes
+REACH = 10.0  # seconds that a cluster's head has to accept a connection
 MAX_TEMPORARY = 40  # characters of the temporary folder's name, so that Ray's sockets below it fit
 
 
@@ -53,6 +56,9 @@ def open_ray_pool(
 def _connected(address: str | None, workers: int | None, cpus: float, gpus: float) -> Iterator[int]:
     """Be connected to a cluster; yields the number of workers that it is to have."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address is not None:
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", JOIN_RETRIES)
+        _refuse_unreachable(address)
     with _embedded_folder() if address is None else _no_folder() as folder:
         import ray  # reads its environment when it is imported
 
@@ -113,6 +119,19 @@ def _embedded_folder() -> Iterator[Path]:
 @contextmanager
 def _no_folder() -> Iterator[None]:
     yield None
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Raise PoolError at once where nothing listens: Ray itself would try for a quarter of an hour."""
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise PoolError(f"the address {address!r} has no port: write HOST:PORT, or 'auto'")
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH).close()
+    except (OSError, OverflowError) as error:
+        raise PoolError(_refusal(address, error)) from error
 
 
 def _room(resources: dict[str, float], cpus: float, gpus: float) -> int:

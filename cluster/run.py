@@ -61,6 +61,8 @@ def run_sweep(
                 write_report(store, sweep.name)
             outcome = worked
         finally:
+            if outcome.reason:
+                record.notes = [*record.notes, outcome.reason]
             runrecord.end(store, paths, record, OUTCOMES[outcome.exit_code], outcome.exit_code)
     return outcome
 
@@ -73,7 +75,6 @@ def _work(prepared: Prepared, open_pool: OpenPool, observer: _RunObserver) -> Ou
             with _signals_stop(driver):  # only now: Ray puts handlers of its own when it starts
                 return driver.run()
     except (PoolError, LeaseLostError) as error:
-        observer.note(str(error))
         return Outcome(complete=False, failed=account.failed, reason=str(error))
     finally:
         observer.count(account)

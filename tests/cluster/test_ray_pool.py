@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from cluster.pool import Event, Failed, Finished, GivenUp, Lost, PoolError, Ready, WorkerPool
+from cluster.pool import Event, Failed, Finished, GivenUp, Lost, Ready, WorkerPool
 from cluster.prepare import prepare
 from cluster.ray_session import open_ray_pool
 from cluster.ray_worker import cause_of
@@ -147,9 +149,19 @@ def test_causes_of_failures():
     assert cause_of(ValueError("bad")) == "code"
 
 
-def test_a_cluster_that_is_not_there_is_told_in_a_line():
-    with (
-        pytest.raises(PoolError, match=r"no Ray cluster at '127\.0\.0\.1:1'"),
-        open_ray_pool("nowhere", "127.0.0.1:1", 1, 1.0, 0.0, 1),
-    ):
-        pass
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [("127.0.0.1:1", "Connection refused"), ("head", "has no port"), ("head:port", "has no port")],
+)
+def test_a_cluster_that_is_not_there_is_told_at_once(address, message):
+    """In a process of its own, as Ray connects a process once."""
+    code = (
+        "from cluster.ray_session import open_ray_pool\n"
+        f"with open_ray_pool('nowhere', {address!r}, 1, 1.0, 0.0, 1): pass"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("cluster.pool.PoolError: ")
+    assert message in last
+    assert time.monotonic() - began < 60
