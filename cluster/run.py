@@ -61,9 +61,7 @@ def run_sweep(
                 write_report(store, sweep.name)
             outcome = worked
         finally:
-            if outcome.reason:
-                record.notes = [*record.notes, outcome.reason]
-            runrecord.end(store, paths, record, OUTCOMES[outcome.exit_code], outcome.exit_code)
+            observer.end(outcome)
     return outcome
 
 
@@ -124,10 +122,8 @@ class _RunObserver:
         if time.monotonic() - self._saved_at >= RECORD_INTERVAL:
             self._saved_at = time.monotonic()
             self.count(account)
-            try:
+            with self._spared():
                 runrecord.save(self._store, self._paths, self._record)
-            except OSError as error:  # a record is not worth a run
-                self.note(f"the run record could not be written: {error}")
 
     def count(self, account: Account) -> None:
         """Bring the run record up to date."""
@@ -139,6 +135,22 @@ class _RunObserver:
         self._record.images = sum(tally.images for tally in tallies)
         self._record.evaluations = sum(tally.evaluations for tally in tallies)
         self._record.seconds = dict(self._seconds)
+
+    def end(self, outcome: Outcome) -> None:
+        """Close the run record."""
+        if outcome.reason:
+            self._record.notes = [*self._record.notes, outcome.reason]
+        code = outcome.exit_code
+        with self._spared():
+            runrecord.end(self._store, self._paths, self._record, OUTCOMES[code], code)
+
+    @contextmanager
+    def _spared(self) -> Iterator[None]:
+        """A record that cannot be written is not worth a run."""
+        try:
+            yield
+        except OSError as error:
+            self.note(f"the run record could not be written: {error}")
 
     def finished(self, receipt: Receipt) -> None:
         self._seconds.update(receipt.seconds)

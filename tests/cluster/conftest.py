@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from local_pool import LocalPool
 
+from cluster.display import Silence
+from cluster.run import run_sweep
 from jobs.specfile import load_spec
 from jobs.store import LocalStore
 from jobs.sweep import Sweep, expand
@@ -51,3 +55,22 @@ def make_sweep(spec: Path) -> Callable[..., Sweep]:
 @pytest.fixture
 def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def finished_store(tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
+    """The tiny sweep, finished; not to be changed."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "tiny.yaml").write_text(SPEC)
+    store = LocalStore(folder / "store")
+    sweep = expand(load_spec(folder / "tiny.yaml"))
+    outcome = run_sweep(store, sweep, LocalPool(store).open, Silence(), ["sdesweep", "run"])
+    assert outcome.exit_code == 0
+    return store
+
+
+@pytest.fixture
+def filled(store: LocalStore, finished_store: LocalStore) -> LocalStore:
+    """A copy of the finished store."""
+    shutil.copytree(finished_store.root, store.root)
+    return store
