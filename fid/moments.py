@@ -21,7 +21,7 @@ class Moments:
     """Count, mean and scatter of rows seen so far.
 
     Attributes:
-        count: number of rows (with weights: their sum).
+        count: number of rows.
         mean: (dimension,) float64.
         scatter: (dimension, dimension) float64, the sum of (x - mean)(x - mean)^T.
     """
@@ -70,8 +70,8 @@ class Moments:
             raise ValueError(f"a covariance needs at least 2 samples, got {self.count}")
         return self.scatter / (self.count - 1)
 
-    def update(self, block: ArrayLike, weights: ArrayLike | None = None) -> None:
-        """Take in the rows of `block` (rows, dimension), each `weights` times if given (integers >= 0).
+    def update(self, block: ArrayLike) -> None:
+        """Take in the rows of `block` (rows, dimension).
 
         Raises:
             ValueError: another dimension, or values that are not finite.
@@ -82,21 +82,11 @@ class Moments:
         if not np.isfinite(rows).all():
             bad = int((~np.isfinite(rows)).any(axis=1).sum())
             raise ValueError(f"{bad} of {len(rows)} feature rows hold NaN or infinity")
-        if weights is not None:
-            times = np.asarray(weights)
-            rows, times = rows[times > 0], times[times > 0].astype(np.float64)
-            count = int(times.sum())
-        else:
-            count = len(rows)
-        if count == 0:
+        if len(rows) == 0:
             return
-        if weights is None:
-            mean = rows.mean(axis=0)
-            centred = rows - mean
-        else:
-            mean = times @ rows / count
-            centred = (rows - mean) * np.sqrt(times)[:, None]
-        self._merge(count, mean, centred.T @ centred)  # one array and its transpose: BLAS syrk
+        mean = rows.mean(axis=0)
+        centred = rows - mean
+        self._merge(len(rows), mean, centred.T @ centred)  # one array and its transpose: BLAS syrk
 
     def merge(self, other: Moments) -> None:
         """Take in all rows that `other` has seen (Chan, Golub and LeVeque 1983, eq. 2.1)."""

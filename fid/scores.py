@@ -17,13 +17,11 @@ from fid.kernel import KernelDistance, kernel_distance
 from fid.moments import Moments, blocks
 from fid.neighbours import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
 from fid.uncertainty import (
-    RESAMPLES,
     Bias,
-    Bootstrap,
     Extrapolation,
     StandardError,
     fid_infinity,
-    linearised_standard_error,
+    jackknife_standard_error,
     predicted_bias,
 )
 
@@ -44,8 +42,6 @@ __all__ = [
     "precision_recall",
 ]
 
-BOOTSTRAP_DIMENSIONS = 256  # up to here resampled moments are cheap in time and memory; beyond, linearised
-
 
 @dataclass(frozen=True)
 class FidScore:
@@ -60,40 +56,30 @@ class FidScore:
     reference_count: int
 
 
-def fid_score(features: ArrayLike, reference: ArrayLike | Moments, seed: int = 0) -> FidScore:
+def fid_score(features: ArrayLike, reference: ArrayLike | Moments) -> FidScore:
     """FID of features (count, dimension) against reference features or moments."""
     rows = np.asarray(features)
     moments = reference if isinstance(reference, Moments) else Moments.of(reference)
-    return fid_score_of_blocks(lambda: blocks(rows), moments, seed)
+    return fid_score_of_blocks(lambda: blocks(rows), moments)
 
 
-def fid_score_of_blocks(
-    feature_blocks: Callable[[], Iterable[ArrayLike]], reference: Moments, seed: int = 0
-) -> FidScore:
+def fid_score_of_blocks(feature_blocks: Callable[[], Iterable[ArrayLike]], reference: Moments) -> FidScore:
     """FID of features that come in blocks (rows, dimension), in memory independent of their number.
 
-    Up to 256 dimensions one pass makes moments and 100 bootstrap resamples; beyond, a second pass linearises.
+    One pass makes the moments, a second one the standard error.
 
     Args:
         feature_blocks: called for each pass; the same blocks in the same order give the same bits.
         reference: moments of the reference.
-        seed: of the bootstrap weights.
 
     Raises:
         ValueError: fewer than two rows, another dimension, or values that are not finite.
     """
     moments = Moments(reference.dimension)
-    if reference.dimension <= BOOTSTRAP_DIMENSIONS:
-        bootstrap = Bootstrap(reference.dimension, RESAMPLES, seed)
-        for block in feature_blocks():
-            moments.update(block)
-            bootstrap.update(block)
-        error = bootstrap.standard_error(reference)
-    else:
-        for block in feature_blocks():
-            moments.update(block)
-        error = linearised_standard_error(feature_blocks(), moments, reference)
+    for block in feature_blocks():
+        moments.update(block)
     distance = frechet_distance(moments, reference)
+    error = jackknife_standard_error(feature_blocks(), moments, reference, distance)
     return FidScore(
         value=distance.distance,
         mean_term=distance.mean_term,

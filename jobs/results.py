@@ -213,7 +213,7 @@ class StageSummary(_Record):
     values: tuple[float, ...]  # in order of replicates
     mean: float
     std: float | None  # over replicates (N - 1); None for one
-    standard_error: float | None  # of one replicate, bootstrap; the mean over replicates
+    standard_error: float | None  # of one replicate; the mean over replicates
 
 
 class Comparison(_Record):

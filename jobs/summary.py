@@ -87,7 +87,7 @@ def judge(published: PublishedValue, own: StageSummary, label: str, plain: str, 
     """Compare a cell's final value with a published one.
 
     They agree when they differ by at most two standard deviations of both together: ours over replicates, or
-    the bootstrap's where there is one replicate, and the published one where it is stated. `label` is our
+    the standard error where there is one replicate, and the published one where it is stated. `label` is our
     measure with its extractor, `plain` the published one, which is by the FID Inception.
     """
     obstacles = _obstacles(published, label, plain, result)

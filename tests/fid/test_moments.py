@@ -37,16 +37,6 @@ def test_merging_in_any_order_agrees_to_1e_12(rows, seed):
     np.testing.assert_allclose(merged.covariance, whole.covariance, rtol=1e-12, atol=1e-12)
 
 
-def test_integer_weights_are_repetitions(rows):
-    times = np.random.default_rng(2).poisson(1.0, len(rows))
-    weighted = Moments(rows.shape[1])
-    weighted.update(rows, times)
-    repeated = Moments.of(np.repeat(rows, times, axis=0))
-    assert weighted.count == repeated.count
-    np.testing.assert_allclose(weighted.mean, repeated.mean, rtol=1e-12)
-    np.testing.assert_allclose(weighted.covariance, repeated.covariance, rtol=1e-11, atol=1e-12)
-
-
 def test_published_statistics_come_back_unchanged(rows):
     moments = Moments.of(rows)
     again = Moments.from_covariance(moments.mean, moments.covariance, moments.count)

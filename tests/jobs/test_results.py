@@ -114,7 +114,7 @@ def test_replicates_give_mean_and_standard_deviation_never_the_minimum():
     assert cell.expected == 5
 
 
-def test_spread_of_replicates_takes_the_place_of_the_bootstrap_in_the_verdict():
+def test_spread_of_replicates_takes_the_place_of_the_standard_error_in_the_verdict():
     spread = [
         result(value=value, replicate=k, published=published(3.2)) for k, value in enumerate([3.3, 3.9])
     ]
