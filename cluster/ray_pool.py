@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayError, RayTaskError
 
 from cluster.pool import Advanced, Event, Failed, Lost, PoolError, Ready
 from cluster.ray_worker import CONTROL, MAX_TRACEBACK, Place, ShardWorker
@@ -26,9 +26,6 @@ ANSWER = 60.0  # seconds that fetching an answer may take that is there already
 LOG_LINES = 5  # of a lost worker's log, in the message
 
 RAY_LINES = (":job_id:", ":actor_name:", ":task_name:")  # Ray's own marks in the logs of workers
-
-#: A worker computes in as many threads as it was given CPUs, whatever the libraries think of the machine.
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 # Ray's type hints do not know concurrency_groups, its documentation does.
 _Actor: Any = ray.remote(concurrency_groups={CONTROL: 1})(ShardWorker)  # type: ignore[call-overload]
@@ -98,8 +95,7 @@ class RayPool:
             num_cpus=self._cpus,
             num_gpus=self._gpus,
             max_restarts=-1,
-            max_task_retries=0,
-            runtime_env={"env_vars": dict.fromkeys(THREAD_VARIABLES, str(threads))},
+            max_task_retries=0,  # and no runtime_env: processes that Ray has begun beforehand can be used
         ).remote(worker, self._store, threads)
         self._greet(worker)
 
@@ -179,5 +175,7 @@ def _brief(error: Exception) -> str:
     """One line: Ray's messages and remote tracebacks say last what happened."""
     if isinstance(error, ActorUnavailableError):
         return "its process ended or cannot be reached"
+    if isinstance(error, OutOfMemoryError):
+        return "its process was ended because the machine was running out of memory"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:300] if lines else type(error).__name__

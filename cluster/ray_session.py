@@ -108,7 +108,7 @@ def _embedded_folder() -> Iterator[Path]:
         token.write_text(secrets.token_hex(32))
         os.environ.pop("RAY_AUTH_TOKEN", None)  # it would win over the file
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), RAY_TMPDIR=str(folder))
-        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves them beside anybody's else work
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves them beside anybody else's work
         yield folder
     finally:
         for name in [name for name in os.environ if name.startswith("RAY_")]:

@@ -19,6 +19,8 @@ from cluster.pool import Cause, Failed, Finished, GivenUp
 from jobs.assignment import Assignment, Drained
 
 CONTROL = "control"  # concurrency group whose methods answer while an assignment runs
+#: A worker computes in as many threads as it was given CPUs, whatever the libraries think of the machine.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 MAX_TRACEBACK = 20_000  # characters kept, the last ones
 
 #: Errors of the operating system that say nothing about the work: the store is full, away or read-only.
@@ -57,7 +59,8 @@ class ShardWorker:
     """Also the `Context` of the assignment that it performs."""
 
     def __init__(self, number: int, store: str, threads: int) -> None:
-        import torch  # imported here: the driver makes this class known without needing torch
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # read when libraries are imported
+        import torch
 
         from jobs.store import open_store
         from jobs.worker import WorkerState
