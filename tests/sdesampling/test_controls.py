@@ -65,6 +65,7 @@ def test_samplers_and_models_must_fit():
 
 
 def test_kinds():
-    assert list(SAMPLERS) == ["predictor_corrector", "ode", "ddls", "noise", "real"]
+    score = ["predictor_corrector", "ode", "dpm_solver", "annealed_langevin"]
+    assert list(SAMPLERS) == [*score, "ddls", "prior", "noise", "real"]
     assert planned_evaluations("predictor_corrector") == 2000
     assert planned_evaluations("predictor_corrector", predictor="none", corrector_steps=2) == 2001
