@@ -22,6 +22,7 @@ MAX_IDLE_LOSSES = 20  # workers lost one after the other without an assignment: 
 STRAGGLER = 3.0  # times the median duration, after which a shard gets a duplicate
 BACKOFF = (5.0, 10.0, 20.0, 40.0, 60.0, 60.0)  # seconds to wait, time after time, while storage fails
 DRAIN_GRACE = 60.0  # seconds that workers have to snapshot
+PATIENCE = 60.0  # seconds without any worker, before that is said
 POLL = 1.0  # seconds between looks at the clock, at most
 
 
@@ -51,6 +52,7 @@ class Driver:
         self._backoff = 0  # how often in a row storage has failed
         self._resume_at = 0.0  # nothing is assigned before, because storage failed
         self._waiting_released = False
+        self._last_worker = clock()  # when one was there
         self._stops = 0  # asked for
         self._stop_reason = ""
         self._deadline = 0.0  # of the drain
@@ -71,6 +73,7 @@ class Driver:
             if not self._stop_reason and self._clock() >= self._resume_at:
                 self._assign()
                 self._trim()
+            self._mind_absence()
             self._observer.tick(self._account)
         return Outcome(self._all_done(), self._account.failed, self._stop_reason)
 
@@ -99,6 +102,15 @@ class Driver:
                 return
             self._pool.submit(worker, assignment)
             self._account.running[worker] = Running(assignment, self._clock())
+
+    def _mind_absence(self) -> None:
+        if self._account.workers:
+            self._last_worker = self._clock()
+        elif self._clock() - self._last_worker >= PATIENCE:
+            self._last_worker = self._clock()
+            self._observer.note(
+                f"no worker for {PATIENCE:.0f} s: CPUs or GPUs are taken, or machines are still starting"
+            )
 
     # --- events ---------------------------------------------------------------------------------------------
 

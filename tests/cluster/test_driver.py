@@ -365,3 +365,9 @@ def test_what_only_lacks_its_reduction_is_reduced_and_what_has_results_is_not():
     assert run().exit_code == 0
     assert [receipt.assignment for receipt in run.notebook.receipts] == [reduction("a")]
     assert run.account.tallies["a"].reduced
+
+
+def test_a_long_wait_for_workers_is_explained():
+    run = Run(FakePool(1, ready_after=lambda worker: 130.0), {"a": 1})
+    assert run().exit_code == 0
+    assert [note.split(":")[0] for note in run.notebook.notes] == ["no worker for 60 s"] * 2
