@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fid.moments import Array
-from fid.neighbours import nearest_neighbours
+from fid.neighbours import nearest_neighbours, nearest_others
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Memorisation:
     """How near generated samples are to training images.
 
     Without memorisation `too_near` is about `level`: generated samples are no nearer to the training set
-    than fresh real images are. It says nothing where samples are far from all real images.
+    than fresh real images are. Copies of an image within the training set lower what counts as too near.
+    It says nothing where samples are far from all real images.
     """
 
     too_near: float  # share of generated samples nearer than the `level` quantile of held-out images
@@ -32,14 +33,15 @@ class Memorisation:
 
 
 def memorisation(
-    generated: ArrayLike, training: ArrayLike, held_out: ArrayLike, level: float = 0.05
+    generated: ArrayLike, training: ArrayLike, held_out: ArrayLike | None = None, level: float = 0.05
 ) -> Memorisation:
     """Compare distances to the nearest training image of generated samples and of held-out real ones.
 
     Args:
         generated: features, or flattened pixels, (count, dimension).
         training: the images that the model was trained on, likewise.
-        held_out: real images of the same kind that it was not trained on, likewise.
+        held_out: real images of the same kind that it was not trained on, likewise; None: each training image
+            against the others stands for them.
         level: quantile of the held-out distances that counts as too near.
 
     Raises:
@@ -48,7 +50,7 @@ def memorisation(
     if not 0 < level < 1:
         raise ValueError(f"the level must lie between 0 and 1, got {level}")
     distances, neighbours = nearest_neighbours(generated, training)
-    fresh, _ = nearest_neighbours(held_out, training)
+    fresh = nearest_others(training) if held_out is None else nearest_neighbours(held_out, training)[0]
     share = float((distances < np.quantile(fresh, level)).mean())
     variance = max(share * (1 - share), level * (1 - level)) / len(distances) + level * (1 - level) / len(
         fresh

@@ -77,6 +77,16 @@ def nearest_neighbours(queries: ArrayLike, candidates: ArrayLike) -> tuple[Array
     return distances, rows
 
 
+def nearest_others(features: ArrayLike) -> Array:
+    """Distance of each row (count, dimension) to the nearest other row, exactly zero for a copy."""
+    rows, _ = _checked(features, features, 1)
+    distances = np.empty(len(rows))
+    for part, squared in _squared_distances(rows, rows):
+        squared[np.arange(len(part)), part] = np.inf
+        distances[part] = np.linalg.norm(rows[part] - rows[squared.argmin(axis=1)], axis=1)
+    return distances
+
+
 def _checked(first: ArrayLike, second: ArrayLike, k: int) -> tuple[Array, Array]:
     """Both sets in float64, moved by one vector so that distances keep their digits."""
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)

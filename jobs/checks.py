@@ -25,6 +25,7 @@ from jobs.spec import Settings
 Finding = tuple[Location, str]
 
 MAX_SHARDS = 10_000_000
+PARTS = 12  # that FID-infinity cuts the samples into
 
 #: What each kind of sampler samples from; `noise` takes anything that has a shape.
 FAMILIES = {
@@ -85,6 +86,15 @@ def _check_scores(settings: Settings, extractors: Sequence[Extractor]) -> Iterat
     ):
         if len(set(names)) < len(names):
             yield (key,), "names one twice"
+    if "fid_infinity" in settings.metrics:
+        for extractor in extractors:
+            least = PARTS * (extractor.dimension + 1)
+            if settings.samples < least:
+                message = f"fid_infinity by {extractor.name} needs at least {least:,} samples"
+                yield (
+                    ("metrics",),
+                    f"{message}: {PARTS} parts of more than {extractor.dimension:,} dimensions",
+                )
     if "is" in settings.metrics:
         for extractor in extractors:
             if not extractor.logits:

@@ -1,4 +1,4 @@
-"""Reading data sets: the digits that scikit-learn carries, image folders, npz archives, Hugging Face Parquet.
+"""Reading data sets: the digits that scikit-learn carries, folders, npz, Hugging Face Parquet, archives.
 
 Whatever the source, a data set is uint8 images (count, channels, height, width) with or without labels, and a
 content hash that names it in references and training records. Knows nothing of models, features or the store.
@@ -7,22 +7,19 @@ content hash that names it in references and training records. Knows nothing of 
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
-from PIL import Image, UnidentifiedImageError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+from jobs.archives import is_cifar, is_idx, read_cifar, read_idx
+from jobs.imagefiles import DatasetError, decode_all, image_paths
+
+__all__ = ["BUILT_IN", "Dataset", "DatasetError", "read_dataset", "read_digits"]
+
 BUILT_IN = ("digits", "digits-train", "digits-heldout")
-
-
-class DatasetError(ValueError):
-    """A data set cannot be read; the message names the file, what was found and what would be right."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +54,19 @@ class Dataset:
         return digest.hexdigest()
 
 
-def read_dataset(name: str, path: Path | None = None) -> Dataset:
+def read_dataset(name: str, path: Path | None = None, split: str | None = None) -> Dataset:
     """Read a built-in data set by its name, or any other from a path.
 
     Args:
         name: `digits`, `digits-train` or `digits-heldout` when there is no path; otherwise a name to go by.
         path: a Parquet file or folder of them, with a column `image` or `img` (struct<bytes, path> or bytes)
             and perhaps `label` or `labels`; an npz archive with `images` (or `arr_0`) and perhaps `labels`;
-            or a folder of image files, where sorted subfolders are the labels.
+            a CIFAR archive (python or binary), packed or not; an idx file of images, zipped or not; or a
+            folder of image files, where sorted subfolders are the labels.
+        split: `train` or `test` of a CIFAR archive; of a folder of Parquet files, how their names begin.
 
     Raises:
-        DatasetError: unknown name, missing path, no images, or images of different shapes.
+        DatasetError: unknown name, missing path, no images, or images that cannot be used, all of them named.
     """
     if path is None:
         if name not in BUILT_IN:
@@ -75,16 +74,35 @@ def read_dataset(name: str, path: Path | None = None) -> Dataset:
                 f"unknown data set {name!r}: built in are {', '.join(BUILT_IN)}; for any other give a path"
             )
         return read_digits(None if name == "digits" else name.removeprefix("digits-"))
-    if path.is_dir():
-        shards = sorted(path.glob("*.parquet"))
-        return _read_parquet(name, shards) if shards else _read_folder(name, path)
     if not path.exists():
         raise DatasetError(f"{name}: no such file or folder: {path}")
+    if is_cifar(path):
+        return Dataset(name, *read_cifar(name, path, split))
+    shards = sorted(path.glob("*.parquet")) if path.is_dir() else []
+    if shards:
+        return _read_parquet(name, _of_split(name, shards, split))
+    if split is not None:
+        raise DatasetError(f"{name}: {path} has no splits to choose {split!r} from")
+    if path.is_dir():
+        return _read_folder(name, path)
     if path.suffix == ".parquet":
         return _read_parquet(name, [path])
     if path.suffix == ".npz":
         return _read_npz(name, path)
-    raise DatasetError(f"{name}: {path} is neither a folder nor a .parquet or .npz file")
+    if is_idx(path):
+        return Dataset(name, read_idx(name, path))
+    raise DatasetError(
+        f"{name}: {path} is neither a folder nor a .parquet, .npz or idx file, nor an archive of CIFAR"
+    )
+
+
+def _of_split(name: str, shards: list[Path], split: str | None) -> list[Path]:
+    found = [path for path in shards if split is None or path.name.startswith(split)]
+    if not found:
+        raise DatasetError(
+            f"{name}: no file begins with {split!r}: {', '.join(path.name for path in shards)}"
+        )
+    return found
 
 
 def read_digits(split: str | None = None) -> Dataset:
@@ -111,10 +129,8 @@ def read_digits(split: str | None = None) -> Dataset:
 
 
 def _read_folder(name: str, folder: Path) -> Dataset:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise DatasetError(f"{name}: no image files ({', '.join(IMAGE_SUFFIXES)}) under {folder}")
-    images = _stack(name, ((str(path), _decode(str(path), path.read_bytes())) for path in files))
+    files = image_paths(name, folder)
+    images = decode_all(name, ((str(path), path.read_bytes()) for path in files))
     parents = [path.parent.relative_to(folder).as_posix() for path in files]
     if "." in parents:
         return Dataset(name, images)
@@ -137,53 +153,25 @@ def _read_npz(name: str, path: Path) -> Dataset:
 
 
 def _read_parquet(name: str, paths: list[Path]) -> Dataset:
-    images: list[np.ndarray] = []
+    payloads: list[tuple[str, bytes | None]] = []
     labels: list[np.ndarray] = []
     for path in paths:
-        columns = pyarrow.parquet.read_schema(path).names
-        image_column = next((key for key in ("image", "img") if key in columns), None)
-        if image_column is None:
-            raise DatasetError(f"{name}: {path} has no column 'image' or 'img', only {columns}")
-        label_column = next((key for key in ("label", "labels") if key in columns), None)
-        wanted = [image_column] + ([label_column] if label_column else [])
-        table = pyarrow.parquet.read_table(path, columns=wanted)
+        try:
+            columns = pyarrow.parquet.read_schema(path).names
+            image_column = next((key for key in ("image", "img") if key in columns), None)
+            if image_column is None:
+                raise DatasetError(f"{name}: {path} has no column 'image' or 'img', only {columns}")
+            label_column = next((key for key in ("label", "labels") if key in columns), None)
+            wanted = [image_column] + ([label_column] if label_column else [])
+            table = pyarrow.parquet.read_table(path, columns=wanted)
+        except pyarrow.ArrowInvalid as error:
+            raise DatasetError(f"{name}: {path} is no readable Parquet file: {error}") from error
         cells = (cell.as_py() for cell in table[image_column])
-        payloads = (cell["bytes"] if isinstance(cell, dict) else cell for cell in cells)
-        rows = ((f"{path}, row {row}", payload) for row, payload in enumerate(payloads))
-        images.append(_stack(name, ((where, _decode(where, payload)) for where, payload in rows)))
+        payloads += [
+            (f"{path}, row {row}", cell["bytes"] if isinstance(cell, dict) else cell)
+            for row, cell in enumerate(cells)
+        ]
         if label_column:
             labels.append(table[label_column].to_numpy().astype(np.int64))
-    shapes = sorted({block.shape[1:] for block in images})
-    if len(shapes) > 1:
-        raise DatasetError(f"{name}: files hold images of different shapes: {shapes}")
-    return Dataset(
-        name, np.concatenate(images), np.concatenate(labels) if len(labels) == len(paths) else None
-    )
-
-
-def _decode(where: str, payload: bytes | None) -> np.ndarray:
-    """Pixels (channels, height, width) uint8 of an encoded image: one channel if it is grey, else RGB."""
-    if not payload:
-        raise DatasetError(f"{where}: the image has no bytes")
-    try:
-        with Image.open(io.BytesIO(payload)) as image:
-            grey = image.mode in ("1", "L")
-            pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise DatasetError(f"{where}: not a readable image: {error}") from error
-    return pixels[None] if grey else pixels.transpose(2, 0, 1)
-
-
-def _stack(name: str, images: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:
-    """One array (count, channels, height, width) of images that must share a shape."""
-    blocks: list[np.ndarray] = []
-    for where, image in images:
-        if blocks and image.shape != blocks[0].shape:
-            raise DatasetError(
-                f"{name}: images must share one shape (channels, height, width), but {where} is "
-                f"{image.shape} and the first image {blocks[0].shape}"
-            )
-        blocks.append(image)
-    if not blocks:
-        raise DatasetError(f"{name}: holds no images")
-    return np.stack(blocks)
+    images = decode_all(name, payloads)
+    return Dataset(name, images, np.concatenate(labels) if len(labels) == len(paths) else None)

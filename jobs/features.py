@@ -7,6 +7,7 @@ extractor and no score.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fid.moments import BLOCK
 from jobs.commit import DamageError, Marker, check_rows, reading
 from jobs.digests import add_digests, rows_digest
 from jobs.paths import RangeFolder
@@ -44,6 +46,61 @@ class FeatureRows:
     def __getitem__(self, rows: slice) -> FeatureRows:
         logits = None if self.logits is None else self.logits[rows]
         return FeatureRows(self.step, self.index[rows], self.features[rows], logits)
+
+
+class FeatureSource(ABC):
+    """Features of one set of images at one step, readable as often as wanted, in the same blocks every time.
+
+    Attributes:
+        step: of the sampler; 0 for images that no sampler made.
+        samples: number of rows in all.
+    """
+
+    step: int
+    samples: int
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[FeatureRows]:
+        """Blocks of 1,024 rows in index order; the last may be shorter."""
+
+    def features(self) -> Iterator[np.ndarray]:
+        """The blocks without indices and logits."""
+        return (rows.features for rows in self)
+
+    def everything(self) -> np.ndarray:
+        """(samples, dimension) float32: for metrics that compare all with all."""
+        return np.concatenate(list(self.features()))
+
+    def digest(self) -> str:
+        """Of all rows."""
+        return add_digests(rows.digest for rows in self)
+
+
+class HeldFeatures(FeatureSource):
+    """Features in memory."""
+
+    def __init__(self, rows: FeatureRows) -> None:
+        self.step = rows.step
+        self.samples = len(rows.index)
+        self._rows = rows
+
+    def __iter__(self) -> Iterator[FeatureRows]:
+        for first in range(0, self.samples, BLOCK):
+            yield self._rows[first : first + BLOCK]
+
+
+@dataclass(frozen=True)
+class StoredFeatures(FeatureSource):
+    """Features that were committed; reading raises DamageError where they are not what markers say."""
+
+    store: Store
+    folder: RangeFolder
+    markers: Sequence[Marker]
+    step: int
+    samples: int
+
+    def __iter__(self) -> Iterator[FeatureRows]:
+        return features_in_order(self.store, self.folder, self.markers, self.step, self.samples, BLOCK)
 
 
 def join_rows(parts: Sequence[FeatureRows]) -> FeatureRows:

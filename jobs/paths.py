@@ -186,6 +186,10 @@ class StorePaths:
         """Folder of a data set; the content hash keeps versions of the data apart."""
         return f"references/{name}-{content_hash[:12]}"
 
+    def reference_moments(self, name: str, content_hash: str, extractor: str) -> str:
+        """Mean and scatter of a data set's features by the extractor with this key."""
+        return f"{self.reference(name, content_hash)}/moments/{extractor}.npz"
+
     def reference_features(self, name: str, content_hash: str, extractor: str) -> RangeFolder:
         """Features of a data set by the extractor with this key."""
         return RangeFolder(f"{self.reference(name, content_hash)}/features/{extractor}")

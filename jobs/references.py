@@ -6,8 +6,6 @@ know configurations or scores.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,29 +13,67 @@ from pathlib import Path
 
 from jobs.commit import Content, GroupRecord, Marker, commit
 from jobs.configuration import Extractor
-from jobs.datasets import Dataset, read_dataset
+from jobs.datasets import BUILT_IN, Dataset, DatasetError, read_dataset
+from jobs.digests import add_digests
 from jobs.extraction import extract
-from jobs.features import write_features
+from jobs.features import StoredFeatures, write_features
 from jobs.ledger import Listing, mend
 from jobs.paths import RangeFolder, StorePaths, extractor_key
 from jobs.plan import gaps, groups
+from jobs.reference_index import Indexed, named_references, read_index, write_index
 from jobs.sections import DataSet
 from jobs.store import Store
 from jobs.worker import WorkerState
 
 PART = 8192  # images of a file
 STEP = 0  # real data have no steps
+IMPORTED = "imported"  # stands for the extractor of what was not made here
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Features of a data set, ready to be read in index order at step 0."""
+    """A data set by one extractor, ready to be compared with."""
 
     name: str
     content: str  # hash of its images
     count: int  # images
-    folder: RangeFolder
-    markers: tuple[Marker, ...]
+    folder: RangeFolder  # of its features, at step 0
+    markers: tuple[Marker, ...]  # of all features; none where only moments are known
+    moments: str | None = None  # where its moments are, when they were imported
+
+    @property
+    def digest(self) -> str:
+        """Of the features, as their markers say."""
+        return add_digests(marker.digests[STEP] for marker in self.markers)
+
+    def features(self, store: Store) -> StoredFeatures | None:
+        """The features; None where only moments are known."""
+        if self.moments is not None:
+            return None
+        return StoredFeatures(store, self.folder, self.markers, STEP, self.count)
+
+
+def register_reference(store: Store, name: str, data: Dataset, source: Path, split: str | None) -> Indexed:
+    """Give images a name of their own in the store, by which specs know them.
+
+    Raises DatasetError when the name is a data set that is shipped, or stands for other images already.
+    """
+    record = Indexed(content=data.content_hash, count=len(data), source=str(source.resolve()), split=split)
+    refuse_taken(store, name, record)
+    write_index(store, DataSet(name=name), record)
+    return record
+
+
+def refuse_taken(store: Store, name: str, record: Indexed) -> None:
+    """Raise DatasetError when a name stands for other content already."""
+    if name in BUILT_IN:
+        raise DatasetError(f"{name} is shipped with the project; choose another name")
+    known = named_references(store).get(name)
+    if known is not None and known.content != record.content:
+        raise DatasetError(
+            f"{name} stands for other content already: {known.count:,} images, content {known.content[:12]}, "
+            f"from {known.source}; this is {record.content[:12]}: choose another name"
+        )
 
 
 def build_reference(
@@ -49,44 +85,88 @@ def build_reference(
 ) -> Reference:
     """Make the features of a data set that the store does not have yet.
 
-    The data set is read each time, so one that has changed since gets features of its own.
+    A data set by path is read each time, so one that has changed since gets features of its own; one that has
+    a name in the store is read only where features are missing, and must still have its content.
     before_batch: called before each batch of images; may raise to give up, what was committed stays.
 
     Raises DatasetError when the data cannot be read, and what the extractor's weights raise.
     """
-    found = read_dataset(data_set.name, None if data_set.path is None else Path(data_set.path))
+    if data_set.path is None and data_set.name not in BUILT_IN:
+        try:
+            return load_reference(store, data_set, extractor)
+        except FileNotFoundError:
+            found = _read_again(store, data_set.name)
+    else:
+        found = read_dataset(data_set.name, None if data_set.path is None else Path(data_set.path))
+        write_index(store, data_set, Indexed(content=found.content_hash, count=len(found)))
     folder = _folder(data_set, found.content_hash, extractor)
     markers, damaged = Listing(store, folder.root).committed(folder)
     mend(store, StorePaths().reference(data_set.name, found.content_hash), damaged)
     for gap in gaps(len(found), [marker.samples for marker in markers]):
         for part in groups(gap, PART):
             _build_part(store, folder, found, part, extractor, worker, before_batch)
-    record = {"content": found.content_hash, "count": len(found)}
-    store.put(_index(data_set), json.dumps(record).encode())
     return load_reference(store, data_set, extractor)
 
 
+def _read_again(store: Store, name: str) -> Dataset:
+    """The images of a named reference, from where they came. Raises DatasetError."""
+    try:
+        record = read_index(store, DataSet(name=name))
+    except FileNotFoundError:
+        raise DatasetError(
+            f"no reference {name!r} in the store {store.url}; `sdesweep reference build {name} --from PATH` "
+            "makes one"
+        ) from None
+    if record.kind != "images":
+        raise DatasetError(f"the imported {record.kind} of {name} are not in the store: import again")
+    found = read_dataset(name, Path(str(record.source)), record.split)
+    if found.content_hash != record.content:
+        raise DatasetError(
+            f"{record.source} has changed since the reference {name} was built: content "
+            f"{found.content_hash[:12]}, then {record.content[:12]}; build it under another name"
+        )
+    return found
+
+
 def load_reference(store: Store, data_set: DataSet, extractor: Extractor) -> Reference:
-    """The features that `build_reference` made. Raises FileNotFoundError when some or all are missing."""
-    record = json.loads(store.get(_index(data_set)))
-    folder = _folder(data_set, record["content"], extractor)
+    """What `build_reference` made, or what was imported.
+
+    Raises FileNotFoundError when some or all features are missing, DatasetError when those that were imported
+    are of another extractor.
+    """
+    record = read_index(store, data_set)
+    name = data_set.name
+    if record.kind != "images" and record.extractor != extractor.name:
+        raise DatasetError(
+            f"{name} was imported as {record.kind} by {record.extractor}: {extractor.name} cannot use them"
+        )
+    if record.kind == "moments":
+        moments = StorePaths().reference_moments(name, record.content, IMPORTED)
+        return Reference(name, record.content, record.count, _imported(name, record.content), (), moments)
+    if record.kind == "features":
+        folder = _imported(name, record.content)
+    else:
+        folder = _folder(data_set, record.content, extractor)
     markers, _ = Listing(store, folder.root).committed(folder)
-    missing = list(gaps(record["count"], [marker.samples for marker in markers]))
+    missing = list(gaps(record.count, [marker.samples for marker in markers]))
     if missing:
         raise FileNotFoundError(
-            f"{folder.root}: features of {sum(map(len, missing))} of {record['count']} images are missing; "
+            f"{folder.root}: features of {sum(map(len, missing))} of {record.count} images are missing; "
             "run the sweep again"
         )
-    return Reference(data_set.name, record["content"], record["count"], folder, tuple(markers))
+    return Reference(name, record.content, record.count, folder, tuple(markers))
 
 
 def reference_folder(store: Store, data_set: DataSet, extractor: Extractor) -> tuple[str, RangeFolder] | None:
     """Folder of a data set and, in it, of its features by an extractor; None when they were never built."""
     try:
-        content = json.loads(store.get(_index(data_set)))["content"]
+        record = read_index(store, data_set)
     except FileNotFoundError:
         return None
-    return StorePaths().reference(data_set.name, content), _folder(data_set, content, extractor)
+    folder = _folder(data_set, record.content, extractor)
+    if record.kind != "images":
+        folder = _imported(data_set.name, record.content)
+    return StorePaths().reference(data_set.name, record.content), folder
 
 
 def _build_part(
@@ -119,6 +199,5 @@ def _folder(data_set: DataSet, content: str, extractor: Extractor) -> RangeFolde
     return StorePaths().reference_features(data_set.name, content, key)
 
 
-def _index(data_set: DataSet) -> str:
-    source = hashlib.sha256((data_set.path or "").encode()).hexdigest()
-    return StorePaths().reference_index(data_set.name, source)
+def _imported(name: str, content: str) -> RangeFolder:
+    return StorePaths().reference_features(name, content, IMPORTED)

@@ -40,6 +40,16 @@ class Fid(_Record):
     bias_reference: float
 
 
+class FidInfinity(_Record):
+    """The Fréchet distance of infinitely many generated samples, extrapolated."""
+
+    value: float
+    standard_error: float
+    slope: float  # the measured bias at N is slope / N
+    sizes: tuple[int, ...]  # numbers of samples of the points on the line
+    distances: tuple[float, ...]
+
+
 class InceptionScores(_Record):
     """Inception score in its two conventions."""
 
@@ -69,6 +79,15 @@ class DensityCoverage(_Record):
     k: int
 
 
+class Memorisation(_Record):
+    """How near samples are to the reference, beside how near its own images are to each other."""
+
+    too_near: float  # share nearer than the `level` quantile of the reference's own distances
+    standard_error: float
+    level: float
+    exact: float  # share with the very features of a reference image
+
+
 class StageScores(_Record):
     """Scores of the images after `step` steps of the sampler; the last stage is the result."""
 
@@ -79,6 +98,8 @@ class StageScores(_Record):
     kid: Kid | None = None
     precision_recall: PrecisionRecall | None = None
     density_coverage: DensityCoverage | None = None
+    fid_infinity: FidInfinity | None = None
+    memorisation: Memorisation | None = None
 
     def measures(self, metric: Metric) -> dict[str, tuple[float, float | None]]:
         """The numbers of a metric by name, each with its standard error in this run where there is one."""
@@ -92,6 +113,10 @@ class StageScores(_Record):
             return {"precision": (neighbours.precision, None), "recall": (neighbours.recall, None)}
         if metric == "density_coverage" and (balls := self.density_coverage):
             return {"density": (balls.density, None), "coverage": (balls.coverage, None)}
+        if metric == "fid_infinity" and (line := self.fid_infinity):
+            return {"FID-infinity": (line.value, line.standard_error)}
+        if metric == "memorisation" and (near := self.memorisation):
+            return {"memorised": (near.too_near, near.standard_error)}
         return {}
 
     def value(self, metric: Metric) -> float | None:

@@ -38,7 +38,7 @@ Deviation = Annotated[float, Field(ge=0)]
 
 Precision = Literal["float32"]
 Quantisation = Literal["floor", "round"]
-Metric = Literal["fid", "is", "kid", "precision_recall", "density_coverage"]
+Metric = Literal["fid", "fid_infinity", "is", "kid", "precision_recall", "density_coverage", "memorisation"]
 
 
 class Section(BaseModel):

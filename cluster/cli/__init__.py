@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from cluster.cli import look, models, running, scoring, training
+from cluster.cli import audit, look, models, running, scoring, training
 
 HELP = """Reproduce sampling results of score-based generative models, and of their rivals, on a Ray cluster.
 
@@ -36,6 +36,7 @@ for command in (
     scoring.report,
     scoring.reduce,
     scoring.verify,
+    audit.audit,
     training.train,
     models.models,
     look.version,

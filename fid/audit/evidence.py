@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fid.audit.explain import Explanation, explain, features_of
+from fid.audit.explain import SURE, Explanation, explain, features_of
 from fid.audit.provenance import Provenance, provenance
 from fid.audit.sampling import Control, Distance, Rows, condensed, jackknife, measure, real_control, subset
 from fid.extractors import Extractor
@@ -230,7 +230,21 @@ class Evidence:
         """Faults of stored images that explain how the two sides differ."""
         if self.generated.images is None or self.reference.images is None:
             return ()
-        return explain(self.generated.images, self.reference.images, self.extractor, self.budget, self.seed)
+        return explain(
+            self.generated.images,
+            self.reference.images,
+            self.extractor,
+            self.budget,
+            self.seed,
+            self.off and all(made.match == "as stored" for made in self.provenances.values()),
+        )
+
+    @property
+    def off(self) -> bool:
+        """The features are further from the reference than real ones ever are."""
+        if self.distance is None or self.control is None:
+            return False
+        return self.distance.value > self.control.mean + SURE * self.control.spread
 
     @cached_property
     def provenances(self) -> Mapping[str, Provenance]:

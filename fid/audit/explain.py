@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -21,12 +22,16 @@ from fid.audit.sampling import Rows, condensed, jackknife, measure, real_control
 from fid.extractors import Extractor
 
 LEAST = 16  # images of a side, below which nothing is said
-SCREENED = 256  # images of a side whose pixel statistics choose the candidates
+GLANCED = 48  # images of a side whose pixel statistics choose families of faults
+SCREENED = 200  # images of a side whose pixel statistics choose the strength
 CONFIRMED = 3  # families of candidates whose features are computed, best first
 ROUNDS = 3  # faults that may lie on top of each other
 BATCH = 256
+PERMUTATIONS = 500  # of images between the sides: the largest distance is passed by chance once in 500
+HALVES = 20  # of the reference, for the distance of looks that real images have
+LEFT = 0.1  # share of the distance of looks that a fault may leave when its strength is not met exactly
 SURE = 4.0  # standard errors, as `finding.SIGNIFICANT`
-SCALE_FLOOR = 0.02  # a statistic that hardly varies counts in fiftieths: 5 grey levels, or 2 % in logarithms
+SCALE_FLOOR = 0.1  # a statistic that hardly varies among real images counts in visible steps
 
 Side = Literal["generated", "reference"]
 
@@ -39,7 +44,7 @@ class Explanation:
         fault: what happened to the images of `side`.
         look: distance of pixel statistics before and after the other side was damaged alike, and its value
             for two parts of the reference.
-        complete: what is left of it is no more than between two parts of the reference.
+        complete: what is left of it is chance, or less than a tenth.
         contribution: points of the distance that vanish; None without an extractor.
         error: its standard error.
         excess: points by which the same images were off before, over real data at the same numbers.
@@ -96,7 +101,7 @@ class _Looks:
         squares += np.square(first.std(axis=0) - second.std(axis=0))
         return float(np.log1p(np.add.reduceat(squares, self._starts)).sum())
 
-    @property
+    @cached_property
     def before(self) -> float:
         """Distance of the two sides as they are."""
         return self._distance(self._rows["generated"], self._rows["reference"])
@@ -111,34 +116,36 @@ class _Looks:
         """A fault of one side with the distance that it leaves."""
         return _Candidate(fault, side, self._distance(*self._changed(fault, side)))
 
-    def error(self, candidate: _Candidate) -> float:
-        """Standard error of what a candidate takes from the distance."""
-        first, second = self._rows["generated"], self._rows["reference"]
-        changed_first, changed_second = self._changed(candidate.fault, candidate.side)
-        return jackknife(
-            lambda chosen: (
-                self._distance(first[chosen], second) - self._distance(changed_first[chosen], changed_second)
-            ),
-            len(first),
-            self._seed,
-        )
+    def chance(self) -> float:
+        """The largest of the distances when images change sides at random, again and again."""
+        rows = np.concatenate([self._rows["generated"], self._rows["reference"]])
+        return max(self._of_splits(rows, len(self._rows["generated"]), PERMUTATIONS))
 
-    def control(self, repeats: int = 8) -> tuple[float, float]:
+    def control(self) -> tuple[float, float]:
         """Mean and spread of the distance of random halves of the reference, brought to these counts."""
-        generator = np.random.default_rng(self._seed)
         rows = self._rows["reference"]
         half = len(rows) // 2
-        values = []
-        for _ in range(repeats):
-            order = generator.permutation(len(rows))
-            values.append(self._distance(rows[order[:half]], rows[order[half:]]))
+        values = self._of_splits(rows, half, HALVES)
         here = 1 / half + 1 / (len(rows) - half)
         scale = (1 / len(self._rows["generated"]) + 1 / len(rows)) / here
         return float(np.mean(values)) * scale, float(np.std(values, ddof=1)) * scale
 
+    def _of_splits(self, rows: Rows, first: int, repeats: int) -> list[float]:
+        generator = np.random.default_rng(self._seed)
+        values = []
+        for _ in range(repeats):
+            order = generator.permutation(len(rows))
+            values.append(self._distance(rows[order[:first]], rows[order[first:]]))
+        return values
+
 
 def explain(
-    generated: Images, reference: Images, extractor: Extractor | None, budget: int = 2000, seed: int = 0
+    generated: Images,
+    reference: Images,
+    extractor: Extractor | None,
+    budget: int = 2000,
+    seed: int = 0,
+    suspect: bool = False,
 ) -> tuple[Explanation, ...]:
     """Faults that explain the difference of two sets of images, the most important first; often none.
 
@@ -148,6 +155,7 @@ def explain(
         extractor: decides which candidates hold, and gives contributions in points.
         budget: most images of a side that pass through it at a time.
         seed: of the subsets.
+        suspect: the features are known to be off; else only looks beyond chance are followed.
     """
     if generated.shape[1:] != reference.shape[1:] or min(len(generated), len(reference)) < LEAST:
         return ()
@@ -158,16 +166,19 @@ def explain(
     excess: float | None = None
     for _ in range(ROUNDS):
         looks = _Looks(ours[:SCREENED], theirs[:SCREENED], seed)
-        normal, spread = looks.control()
-        if looks.before <= normal + SURE * spread:
+        if not suspect and looks.before <= looks.chance():
             break
         judge = None if extractor is None else _Judge(extractor, ours, theirs, seed)
         if judge is not None and excess is None:
             excess = judge.excess
-        explanation = _best(looks, families, judge, excess, normal, spread)
+        glance = _Looks(ours[:GLANCED], theirs[:GLANCED], seed)
+        ranked = _ranked(glance, looks, families)
+        explanation = _best(looks, ranked, judge, excess)
         if explanation is None:
             break
         found.append(explanation)
+        if explanation.complete:
+            break
         if explanation.side == "generated":
             theirs = explanation.fault.apply(theirs)
         else:
@@ -178,16 +189,19 @@ def explain(
 
 def _best(
     looks: _Looks,
-    families: list[Family],
+    ranked: list[_Candidate],
     judge: _Judge | None,
     excess: float | None,
-    normal: float,
-    spread: float,
 ) -> Explanation | None:
     """The fault that explains the looks, or else most of the distance, if any does."""
+    normal, spread = looks.control()
     confirmed = []
-    for candidate in _ranked(looks, families)[: CONFIRMED if judge is not None else 1]:
-        complete = candidate.look <= normal + SURE * spread
+    chance = SURE * spread
+    for candidate in ranked[: CONFIRMED if judge is not None else 1]:
+        if looks.before - candidate.look <= chance:
+            break
+        left = candidate.look - normal
+        complete = left <= max(chance, LEFT * (looks.before - normal))
         gain, error = (None, None) if judge is None else judge.gain(candidate.fault, candidate.side)
         explanation = Explanation(
             candidate.fault,
@@ -205,20 +219,19 @@ def _best(
     return max(confirmed, key=lambda one: one.contribution or 0.0, default=None)
 
 
-def _ranked(looks: _Looks, families: list[Family]) -> list[_Candidate]:
-    """The best fault of each family and side that brings the looks closer by more than chance, best first."""
+def _ranked(glance: _Looks, looks: _Looks, families: list[Family]) -> list[_Candidate]:
+    """The faults of the families that bring the looks closest, with the strength that fits, best first."""
     best = []
     for family in families:
         sides: tuple[Side, ...] = ("generated", "reference") if family.one_way else ("generated",)
         for side in sides:
-            candidate = min(
-                (looks.try_out(fault, side) for fault in family.faults()), key=lambda one: one.look
-            )
-            if candidate.look < looks.before:
-                best.append(candidate)
+            tried = (glance.try_out(fault, side) for fault in family.faults())
+            best.append(min(tried, key=lambda one: one.look))
     best.sort(key=lambda one: one.look)
-    refined = sorted((_refined(looks, one) for one in best[: 2 * CONFIRMED]), key=lambda one: one.look)
-    return [one for one in refined if looks.before - one.look > SURE * looks.error(one)]
+    closer = [looks.try_out(one.fault, one.side) for one in best[: 2 * CONFIRMED]]
+    closer.sort(key=lambda one: one.look)
+    refined = [_refined(looks, one) for one in closer[:CONFIRMED]]
+    return sorted(refined, key=lambda one: one.look)
 
 
 def _refined(looks: _Looks, candidate: _Candidate) -> _Candidate:

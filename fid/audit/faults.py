@@ -138,9 +138,9 @@ def _ranges() -> list[Family]:
             "H4",
             "gamma",
             (0.4, 0.5, 0.65, 0.8, 1.25, 1.5, 2.0, 2.5),
-            lambda power: f"gamma {power:.2g}",
+            lambda power: f"gamma {power:.3g}",
             lambda images, power: change_values(images, lambda x: x**power),
-            resolution=0.05,
+            resolution=0.02,
         ),
         Family(
             "H4",
@@ -204,7 +204,7 @@ def _storage() -> list[Family]:
         Family(
             "H9",
             "JPEG",
-            (8, 15, 25, 35, 50, 65, 75, 85, 92, 97),
+            (10, 25, 45, 65, 80, 90, 96),
             lambda quality: f"JPEG of quality about {quality:g}",
             jpeg,
             one_way=True,
@@ -213,7 +213,7 @@ def _storage() -> list[Family]:
         Family(
             "H9",
             "palette",
-            (2, 4, 8, 16, 32, 64, 128, 256),
+            (4, 16, 64, 256),
             lambda colours: f"palette of about {colours:g} colours",
             palette,
             one_way=True,
@@ -236,17 +236,17 @@ def jpeg(images: Images, quality: float) -> Images:
     def coded(image: Image.Image) -> Image.Image:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=round(quality))
-        return Image.open(buffer)
+        return Image.open(buffer, formats=["JPEG"])
 
     return _through_pillow(images, coded)
 
 
 def palette(images: Images, colours: float) -> Images:
-    """Images with an adaptive palette each (median cut, no dithering), and back."""
+    """Images with an adaptive palette each (octree, no dithering), and back."""
     return _through_pillow(
         images,
         lambda image: image.quantize(
-            round(colours), method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
+            round(colours), method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
         ).convert(image.mode),
     )
 

@@ -46,12 +46,13 @@ def look(evidence: Evidence) -> Outcome:
         f"{generated:,} images against {reference:,} add {contribution:.3g} points over {expected.samples:,} "
         f"({source})"
     )
-    error = evidence.standard_error
-    if contribution <= SIGNIFICANT * error:
+    if contribution <= evidence.standard_error:
         return Outcome("excluded", reason + ": within the standard error", numbers, contribution)
-    if evidence.expectation.value is not None:
-        material = contribution >= MATERIAL * max(evidence.excess or 0.0, SIGNIFICANT * error)
-        wrong = material and (evidence.excess or 0.0) > SIGNIFICANT * error
+    if expected.value is not None:
+        # at few images leaving some out changes the bias itself, so chance is what real parts show
+        chance = evidence.standard_error if evidence.control is None else evidence.control.spread
+        excess = evidence.excess or 0.0
+        wrong = excess > SIGNIFICANT * chance and contribution >= MATERIAL * excess
     else:
         wrong = min(generated, reference) < PER_DIMENSION * dimension
         if wrong:

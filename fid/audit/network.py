@@ -52,7 +52,7 @@ def _digest(evidence: Evidence, numbers: Numbers) -> Outcome | None:
         "found",
         f"the extractor's weights have sha256 {found[:8]}..., wanted is {wanted[:8]}...",
         numbers,
-        evidence.repaired_gain,
+        None,
         True,
         "load the weights that the expected value was measured with (torchvision's Inception is another "
         "network than FID's)",
@@ -123,11 +123,10 @@ def _units(evidence: Evidence, numbers: Numbers) -> Outcome | None:
             means.append(found.moments.mean)
     if len(means) < 2 or means[0].shape != means[1].shape or means[0].size < 16:
         return None
-    ranks = [np.argsort(np.argsort(mean)).astype(float) for mean in means]
-    generator = np.random.default_rng(evidence.seed)
-    by_chance = [_correlation(generator.permutation(ranks[0]), ranks[1]) for _ in range(SHUFFLES)]
-    limit = float(np.quantile(by_chance, CHANCE))
-    found_correlation = _correlation(*ranks)
+    first, second = (_standardised_ranks(mean) for mean in means)
+    shuffled = np.random.default_rng(evidence.seed).permuted(np.tile(first, (SHUFFLES, 1)), axis=1)
+    limit = float(np.quantile(shuffled @ second, CHANCE))
+    found_correlation = float(first @ second)
     numbers["rank correlation of the units' means"] = found_correlation
     numbers["the same for units in random order, 99.9 %"] = limit
     if found_correlation > limit:
@@ -143,8 +142,11 @@ def _units(evidence: Evidence, numbers: Numbers) -> Outcome | None:
     )
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.corrcoef(a, b)[0, 1])
+def _standardised_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks about their mean, of length 1: the product of two is Spearman's correlation."""
+    ranks = np.argsort(np.argsort(values)) - (len(values) - 1) / 2
+    standardised: np.ndarray = ranks / np.linalg.norm(ranks)
+    return standardised
 
 
 TEST = HypothesisTest(

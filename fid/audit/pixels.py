@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 Images = NDArray[np.uint8]
 Array = NDArray[np.float64]
 
-LEAST = 0.25 / 255  # added before logarithms: a quarter of a grey level
+LEAST = 0.5 / 255  # added before logarithms: half a grey level
 BLOCK = 8  # of JPEG
-NOISE_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.95)
+NOISE_STEPS = [1, 2, 4, 8, 16, 32, 64]  # of |a - b - c + d|: pure noise of deviation s has mostly 2 s
 
 
 def statistics(images: Images) -> dict[str, Array]:
@@ -23,40 +23,65 @@ def statistics(images: Images) -> dict[str, Array]:
     All are fractions or natural logarithms, so that a change by 0.1 is visible and by 1 is gross.
     """
     x = images.astype(np.float32) / 255
+    histogram = _histogram(images, 256)
+    shares = histogram / histogram[0].sum()
     found = {
         "channel mean": x.mean(axis=(2, 3)),
         "channel spread": x.std(axis=(2, 3)),
-        "share of black": (images == 0).mean(axis=(1, 2, 3))[:, None],
-        "share of white": (images == 255).mean(axis=(1, 2, 3))[:, None],
-        "quantiles": np.quantile(x.reshape(len(x), -1), (0.02, 0.25, 0.5, 0.75, 0.98), axis=1).T,
-        "noise": np.log(noise_quantiles(images) + LEAST),
+        "share of black": shares[:, :1],
+        "share of white": shares[:, -1:],
+        "quantiles": _quantiles(histogram, (0.02, 0.25, 0.5, 0.75, 0.98)) / 255,
+        "noise": _noise_shares(images),
         "sharpness": np.log(_gradients(x) + LEAST),
         "borders": np.log(_borders(x) + LEAST),
         "layout": _thumbnail(x),
-        "levels": np.log(_levels(images))[:, None],
-        "even values": ((images & 1) == 0).mean(axis=(1, 2, 3))[:, None],
+        "levels": np.log((histogram > 0).sum(axis=1, keepdims=True)),
     }
     if images.shape[1] > 1:
-        apart = np.abs(x - x.mean(axis=1, keepdims=True)).mean(axis=(1, 2, 3))
-        detail = np.sqrt(np.square(np.diff(x - x.mean(axis=1, keepdims=True), axis=3)).mean(axis=(1, 2, 3)))
+        colour = x - x.mean(axis=1, keepdims=True)
+        apart = np.abs(colour).mean(axis=(1, 2, 3))
+        detail = np.sqrt(np.square(np.diff(colour, axis=3)).mean(axis=(1, 2, 3)))
         found["colour"] = np.log(np.stack([apart, detail], axis=1) + LEAST)
     if min(images.shape[2:]) > BLOCK:
         found["block edges"] = block_edges(images)[:, None]
     return {name: values.astype(np.float64) for name, values in found.items()}
 
 
-def noise_quantiles(images: Images) -> Array:
-    """(count, quantiles) of |a - b - c + d| / 2 over 2x2 blocks, in [0, 1]: pure noise gives its deviation.
+def noise_floor(images: Images) -> Array:
+    """(count,) tenth of the |a - b - c + d| / 2 over 2x2 blocks that is smallest, its upper end, in [0, 1].
 
-    The low quantiles come from the smoothest parts of an image, where nothing but noise is left.
+    It comes from the smoothest parts of an image, where nothing but noise is left.
     """
-    x = images.astype(np.float32) / 255
+    return _quantiles(_diagonals(images), (0.1,))[:, 0] / 510
+
+
+def _noise_shares(images: Images) -> Array:
+    """(count, levels) shares of 2x2 blocks whose |a - b - c + d| / 2 is at most 1/2, 1, 2, ... of 255."""
+    below = np.cumsum(_diagonals(images), axis=1)
+    return below[:, NOISE_STEPS] / below[:, -1:]
+
+
+def _diagonals(images: Images) -> NDArray[np.int64]:
+    """(count, 511) histogram of |a - b - c + d| over 2x2 blocks, in grey levels."""
+    x = images.astype(np.int16)
     height, width = (side - side % 2 for side in x.shape[2:])
     a, b = x[..., 0:height:2, 0:width:2], x[..., 0:height:2, 1:width:2]
     c, d = x[..., 1:height:2, 0:width:2], x[..., 1:height:2, 1:width:2]
-    diagonal = np.abs(a - b - c + d).reshape(len(x), -1) / 2
-    quantiles: Array = np.quantile(diagonal, NOISE_QUANTILES, axis=1).T
-    return quantiles
+    return _histogram(np.abs(a - b - c + d), 511)
+
+
+def _histogram(values: NDArray[np.integer], bins: int) -> NDArray[np.int64]:
+    """(count, bins): how often each of the numbers 0 to bins - 1 occurs in each image."""
+    rows = values.reshape(len(values), -1).astype(np.int64) + bins * np.arange(len(values))[:, None]
+    counts: NDArray[np.int64] = np.bincount(rows.ravel(), minlength=bins * len(values))
+    return counts.reshape(len(values), bins)
+
+
+def _quantiles(histogram: NDArray[np.int64], shares: tuple[float, ...]) -> Array:
+    """(count, shares): the smallest number that at least a share of each image's values does not exceed."""
+    below = np.cumsum(histogram, axis=1)
+    found = [(below >= share * below[:, -1:]).argmax(axis=1) for share in shares]
+    return np.stack(found, axis=1).astype(np.float64)
 
 
 def block_edges(images: Images) -> Array:
@@ -106,9 +131,3 @@ def _thumbnail(x: Array) -> Array:
     rows = np.array_split(x.mean(axis=1), min(4, x.shape[2]), axis=1)
     cells = [cell for row in rows for cell in np.array_split(row, min(4, x.shape[3]), axis=2)]
     return np.stack([cell.mean(axis=(1, 2)) for cell in cells], axis=1)
-
-
-def _levels(images: Images) -> Array:
-    """(count,) number of different values in each image, over all channels."""
-    ordered = np.sort(images.reshape(len(images), -1), axis=1)
-    return 1.0 + (np.diff(ordered, axis=1) > 0).sum(axis=1)

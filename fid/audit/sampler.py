@@ -17,6 +17,7 @@ from fid.moments import Moments
 
 Numbers = dict[str, float | int | str]
 
+TENTH = 0.126  # of a standard deviation, below which a tenth of |Gaussian noise| lies
 DENOISE = "return the mean of the last step (denoise: true)"
 
 
@@ -112,11 +113,9 @@ def _distance_to(reference: Rows | Moments, rows: Rows) -> Callable[[Chosen], fl
 
 
 def _noise_floor(evidence: Evidence) -> Numbers:
-    """Standard deviation of noise in the smoothest tenth of each side's images, in grey levels."""
+    """Deviation of noise that the smoothest tenth of each side's images can hold, in grey levels."""
     return {
-        f"noise floor, {side} (of 255)": 255
-        * float(pixels.noise_quantiles(found.images[:1000])[:, 0].mean())
-        / 0.126
+        f"noise floor, {side} (of 255)": 255 * float(pixels.noise_floor(found.images[:1000]).mean()) / TENTH
         for side, found in (("generated", evidence.generated), ("reference", evidence.reference))
         if found.images is not None
     }

@@ -12,8 +12,8 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
+from jobs.gather import reduce_sweep
 from jobs.paths import SweepPaths
-from jobs.reduce import reduce_sweep
 from jobs.report.pictures import Curve, Grid, curves_svg, sample_grid
 from jobs.report.table import Entry, Panel, Table, tables_of
 from jobs.report.text import Format, render_table

@@ -23,6 +23,14 @@ def test_fresh_samples_are_as_near_as_held_out_images(sets):
     assert found.exact == 0
 
 
+def test_without_held_out_images_the_training_set_stands_for_them(sets):
+    training, _, fresh = sets
+    found = memorisation(fresh, training)
+    assert abs(found.too_near - found.level) < 3 * found.standard_error
+    assert memorisation(training, training).exact == 1
+    assert memorisation(training, training).too_near == 1
+
+
 def test_copies_are_counted_and_named(sets):
     training, held_out, fresh = sets
     generated = fresh.copy()

@@ -173,10 +173,10 @@ def labels_of_other_length(path: Path) -> Path:
     ("make", "message"),
     [
         (broken_folder, "a.png: not a readable image"),
-        (uneven_folder, r"b.png is \(1, 7, 7\) and the first image \(1, 6, 6\)"),
+        (uneven_folder, "b.png: is grey 7x7, and most are grey 6x6"),
         (empty_folder, "no image files"),
         (missing_file, "no such file or folder"),
-        (other_kind, "neither a folder nor a .parquet or .npz file"),
+        (other_kind, "neither a folder nor a .parquet, .npz or idx file"),
         (float_npz, "must be uint8 .* got float64"),
         (npz_without_images, r"no array 'images' or 'arr_0', only \['x'\]"),
         (parquet_without_images, r"no column 'image' or 'img', only \['pixels'\]"),

@@ -11,14 +11,17 @@ from fid.moments import Moments
 from fid.scores import fid_score
 from jobs.commit import DamageError
 from jobs.features import features_in_order
+from jobs.gather import reduce_sweep
 from jobs.ledger import scan
 from jobs.paths import SweepPaths, extractor_key
-from jobs.reduce import IncompleteError, reduce_configuration, reduce_sweep
+from jobs.reduce import IncompleteError, reduce_configuration
+from jobs.reference_moments import reference_moments, written_moments
 from jobs.references import load_reference
 from jobs.results import Result
+from jobs.scoring import moments_of
 from jobs.sections import DataSet
 
-ALL = ("fid", "is", "kid", "precision_recall", "density_coverage")
+ALL = ("fid", "is", "kid", "precision_recall", "density_coverage", "memorisation")
 
 
 @pytest.fixture
@@ -162,3 +165,37 @@ def test_a_result_of_fewer_samples_is_not_taken_for_the_larger_run(store):
     assert large.fingerprint == small.fingerprint
     scored.prepare(store, scored.sweep_of([large]))
     assert reduce_sweep(store, scored.SWEEP).cells == ()
+
+
+def test_extrapolation_and_memorisation_are_metrics_with_their_errors(store):
+    item = prepared(store, samples=800, metrics=("fid", "fid_infinity", "memorisation"), group_size=100)
+    scored.fill(store, item)
+    (result,) = reduce_configuration(store, scored.SWEEP, item)
+    line = result.final.fid_infinity
+    assert line.value < result.final.fid.value
+    assert line.sizes[-1] == 12 * (800 // 12)
+    assert result.final.memorisation.exact == 0  # held-out digits under noise
+    assert result.final.memorisation.too_near < 0.2
+    (cell,) = reduce_sweep(store, scored.SWEEP).cells
+    labels = {summary.label: summary.final for summary in cell.summaries}
+    assert labels["FID-infinity[digits-cnn]"].standard_error == line.standard_error
+    assert labels["memorised[digits-cnn]"].mean == result.final.memorisation.too_near
+
+
+def test_moments_of_a_reference_are_computed_once_and_never_trusted_blindly(store):
+    item = prepared(store)
+    scored.fill(store, item)
+    (first,) = reduce_configuration(store, scored.SWEEP, item)
+    reference = load_reference(store, DataSet(name="digits-train"), scored.extractor())
+    (name,) = [entry.name for entry in store.list("references") if "/moments/" in entry.name]
+    whole = store.get(name)
+    moments = reference_moments(store, reference)
+    truth = moments_of(reference.features(store))
+    np.testing.assert_array_equal(moments.scatter, truth.scatter)
+    assert (moments.count, reference.digest) == (1248, first.reference.features)
+    for damaged in (whole[:-100], whole[:700] + bytes([whole[700] ^ 1]) + whole[701:], b""):
+        store.put(name, damaged)
+        assert reduce_configuration(store, scored.SWEEP, item)[0].stages == first.stages
+        assert store.get(name) == whole
+    store.put(name, written_moments(Moments.of(np.eye(64)), "0" * 64))  # of other features
+    np.testing.assert_array_equal(reference_moments(store, reference).scatter, truth.scatter)

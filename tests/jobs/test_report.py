@@ -8,8 +8,9 @@ from html.parser import HTMLParser
 import pytest
 import scored
 
+from jobs.gather import reduce_sweep
 from jobs.paths import SweepPaths
-from jobs.reduce import IncompleteError, reduce_configuration, reduce_sweep
+from jobs.reduce import IncompleteError, reduce_configuration
 from jobs.report import render_table, write_report
 from jobs.report.table import published_text, tables_of, with_error
 from jobs.sections import PublishedValue

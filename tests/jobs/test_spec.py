@@ -137,11 +137,15 @@ def test_the_time_grid_ends_where_the_library_says(folder: Path, family: str, ep
         ("precision: float16", "precision: 'float16' is not one of float32; did you mean 'float32'?"),
         (
             "metrics: [fid, is, kidd]",
-            "metrics[2]: 'kidd' is not one of fid, is, kid, precision_recall, density_coverage; did you",
+            "metrics[2]: 'kidd' is not one of fid, fid_infinity, is, kid, precision_recall, density_coverage",
         ),
         ("reference: []", "reference: missing: fid is given beside real images; name a data set"),
         ("reference: [digits, digits]", "reference: names one twice"),
         ("metrics: [fid, fid]", "metrics: names one twice"),
+        (
+            "extractor: mnist-lenet\nmetrics: fid_infinity",
+            "metrics: fid_infinity by mnist-lenet needs at least 1,020 samples: 12 parts of more than 84 dim",
+        ),
         ("extractor: []", "extractor: missing: fid needs features; name one, or set metrics: []"),
         (
             "extractor: digits-cn",

@@ -1,0 +1,149 @@
+"""All metrics of one set of features against another, wherever the features are.
+
+A module of its own because a sweep's reduction and the comparison of two folders must give the same numbers.
+FID and IS read block by block in memory independent of the number of samples; the others hold all features.
+It must not know configurations, nor what the images were made by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from fid.memorisation import memorisation
+from fid.moments import Moments
+from fid.scores import (
+    FidScore,
+    InceptionScoreSums,
+    density_coverage,
+    fid_infinity,
+    fid_score_of_blocks,
+    kernel_distance,
+    precision_recall,
+)
+from jobs.features import FeatureSource
+from jobs.results import (
+    DensityCoverage,
+    Fid,
+    FidInfinity,
+    InceptionScores,
+    Kid,
+    Memorisation,
+    PrecisionRecall,
+    StageScores,
+)
+from jobs.sections import Metric
+
+#: What imported moments are enough for.
+OF_MOMENTS: frozenset[Metric] = frozenset({"fid", "fid_infinity", "is"})
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Decompositions in one thread: the last bits of more depend on their number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def moments_of(source: FeatureSource) -> Moments:
+    """Moments of all features, one block after the other."""
+    moments: Moments | None = None
+    for rows in source:
+        moments = moments or Moments(rows.features.shape[1])
+        moments.update(rows.features)
+    if moments is None:
+        raise ValueError("moments of no features are not defined")
+    return moments
+
+
+def stage_scores(
+    generated: FeatureSource, metrics: Collection[Metric], moments: Moments, real: FeatureSource | None
+) -> StageScores:
+    """The metrics that are asked for.
+
+    Args:
+        generated: features of one step.
+        metrics: which ones.
+        moments: of the reference.
+        real: its features; None where only moments are known.
+
+    Raises:
+        ValueError: a metric needs features of the reference, or logits, or more samples.
+    """
+    score = fid_score_of_blocks(generated.features, moments) if {"fid", "fid_infinity"} & {*metrics} else None
+    scores = StageScores(
+        step=generated.step,
+        features=generated.digest(),
+        fid=_fid(score) if score and "fid" in metrics else None,
+        fid_infinity=_infinity(generated, moments, score) if score and "fid_infinity" in metrics else None,
+        inception_score=_inception_score(generated) if "is" in metrics else None,
+    )
+    return scores.model_copy(update=_of_all_features(generated, metrics, real))
+
+
+def _of_all_features(
+    generated: FeatureSource, metrics: Collection[Metric], real: FeatureSource | None
+) -> dict[str, object]:
+    """Metrics that compare all with all, by the name of their field."""
+    asked = [metric for metric in metrics if metric not in OF_MOMENTS]
+    found: dict[str, object] = {}
+    if not asked:
+        return found
+    if real is None:
+        raise ValueError(
+            f"{asked[0]} needs the features of the reference, and only its moments are known; "
+            f"they are enough for {', '.join(sorted(OF_MOMENTS))}"
+        )
+    fake, truth = generated.everything(), real.everything()
+    if "kid" in asked:
+        found["kid"] = Kid(**vars(kernel_distance(fake, truth)))
+    if "precision_recall" in asked:
+        found["precision_recall"] = PrecisionRecall(**vars(precision_recall(fake, truth)))
+    if "density_coverage" in asked:
+        found["density_coverage"] = DensityCoverage(**vars(density_coverage(fake, truth)))
+    if "memorisation" in asked:
+        near = memorisation(fake, truth)
+        found["memorisation"] = Memorisation(
+            too_near=near.too_near, standard_error=near.standard_error, level=near.level, exact=near.exact
+        )
+    return found
+
+
+def _fid(score: FidScore) -> Fid:
+    return Fid(
+        value=score.value,
+        mean_term=score.mean_term,
+        trace_term=score.trace_term,
+        standard_error=score.standard_error.value,
+        standard_error_method=score.standard_error.method,
+        bias_generated=score.bias.generated,
+        bias_reference=score.bias.reference,
+    )
+
+
+def _infinity(generated: FeatureSource, moments: Moments, score: FidScore) -> FidInfinity:
+    return FidInfinity(**vars(fid_infinity(generated.everything(), moments, score.standard_error)))
+
+
+def _inception_score(generated: FeatureSource) -> InceptionScores:
+    ten: InceptionScoreSums | None = None
+    one: InceptionScoreSums | None = None
+    for rows in generated:
+        if rows.logits is None:
+            raise ValueError("the inception score needs logits, which this extractor does not give")
+        if ten is None or one is None:
+            classes = rows.logits.shape[1]
+            ten = InceptionScoreSums(generated.samples, classes, splits=min(10, generated.samples))
+            one = InceptionScoreSums(generated.samples, classes, splits=1)
+        ten.update(rows.logits)
+        one.update(rows.logits)
+    if ten is None or one is None:
+        raise ValueError("the inception score of no samples is not defined")
+    split, whole = ten.score(), one.score()
+    return InceptionScores(ten_splits=split.mean, ten_splits_std=split.std, one_split=whole.mean)

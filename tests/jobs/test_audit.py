@@ -1,0 +1,118 @@
+"""Audits of what a store and image files hold: from committed shards to findings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scored import PC, SWEEP, commit_shard, configuration, extractor, prepare, sweep_of
+
+from fid.audit import audit
+from jobs.audit import audited_configuration, audited_images, encodings_of, expecting, stored_samples
+from jobs.datasets import DatasetError, read_digits
+from jobs.reduce import reduce_configuration
+from jobs.sections import DataSet, PublishedValue
+from jobs.spec import ExtractorSection
+from jobs.store import LocalStore
+
+REFERENCE = DataSet(name="digits-train")
+
+
+def audited(store, sweep, item):
+    return audited_configuration(store, sweep, item, extractor(), REFERENCE)
+
+
+def test_noise_left_in_committed_images_is_found_in_them(tmp_path):
+    store, item = LocalStore(tmp_path), configuration("pc", "ve", samples=512)
+    sweep = sweep_of([item])
+    prepare(store, sweep)
+    for first in range(0, 512, 128):
+        commit_shard(store, item, range(first, first + 128), noise=0.04)
+    reduce_configuration(store, SWEEP, item)
+    evidence = audited(store, sweep, item)
+    assert evidence.reported == pytest.approx(evidence.distance.value, rel=1e-6)
+    assert [made.match for made in evidence.provenances.values()] == ["as stored", "as stored"]
+    report = audit(evidence)
+    assert "H7" in [finding.test for finding in report.found]
+
+
+def test_a_missing_shard_and_a_damaged_one_are_named(tmp_path):
+    store, item = LocalStore(tmp_path), configuration("pc", "ve", samples=512)
+    sweep = sweep_of([item])
+    prepare(store, sweep)
+    for first in (0, 128, 384):
+        commit_shard(store, item, range(first, first + 128))
+    found = audit(audited(store, sweep, item)).found[0]
+    assert found.test == "H10"
+    assert "128 samples are missing, [256, 384) first" in found.reason
+    file = next(tmp_path.rglob(f"{item.fingerprint}/images/*/000000000128-*.parquet"))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+    assert "256 samples are missing, [128, 384) first" in audit(audited(store, sweep, item)).found[0].reason
+
+
+def test_published_values_become_the_expectation(tmp_path):
+    def published(value):
+        return (PublishedValue(value=value, std=0.1, source="a table", samples=50_000),)
+
+    store = LocalStore(tmp_path)
+    mine = configuration("pc", "ve", published=published(3.2))
+    other = configuration("c", "ve", published=published(20.4), seed=1)
+    sweep = sweep_of([mine, other])
+    prepare(store, sweep)
+    commit_shard(store, mine, range(256))
+    expectation = audited(store, sweep, mine).expectation
+    assert (expectation.value, expectation.samples) == (3.2, 50_000)
+    assert expectation.cells == {"c / ve": (20.4, 0.1)}
+    assert expectation.settings == {"denoise": True}
+
+
+def test_a_sampler_without_its_last_denoising_differs_from_the_published_protocol(tmp_path):
+    store = LocalStore(tmp_path)
+    value = (PublishedValue(value=3.2, source="a table"),)
+    item = configuration("pc", "ve", sampler=PC.model_copy(update={"denoise": False}), published=value)
+    sweep = sweep_of([item])
+    prepare(store, sweep)
+    commit_shard(store, item, range(256))
+    findings = {finding.test: finding for finding in audit(audited(store, sweep, item)).found}
+    assert "denoise is False, not True" in findings["H7"].reason
+
+
+def test_nothing_in_the_store_is_an_error_that_says_so(tmp_path):
+    store, item = LocalStore(tmp_path), configuration("pc", "ve")
+    prepare(store, sweep_of([item]))
+    with pytest.raises(DatasetError, match="no samples with images and features"):
+        stored_samples(store, SWEEP, item, extractor())
+
+
+def written(folder: Path, images: np.ndarray, suffix: str, **options: object) -> Path:
+    folder.mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image[0]).save(folder / f"{number:04d}.{suffix}", **options)
+    return folder
+
+
+def test_a_folder_of_jpeg_files_is_told_by_its_files(tmp_path):
+    images = read_digits("heldout").images[:300]
+    lossy = written(tmp_path / "jpeg", images, "jpg", quality=80)
+    assert encodings_of(lossy) == {"JPEG L": 300}
+    assert encodings_of(written(tmp_path / "png", images[:5], "png")) == {"PNG L": 5}
+    assert encodings_of(None) == {}
+    evidence = audited_images(lossy, REFERENCE, ExtractorSection(name="digits-cnn"), tmp_path)
+    found = [finding for finding in audit(evidence).found if finding.test == "H9"]
+    assert "300 of 300 files are JPEG" in found[0].reason
+    assert found[0].direct
+
+
+def test_another_reference_than_the_expected_one(tmp_path):
+    np.savez(tmp_path / "samples.npz", images=read_digits(None).images[::2])
+    section = ExtractorSection(name="digits-cnn")
+    heldout = DataSet(name="digits-heldout")
+    evidence = audited_images(tmp_path / "samples.npz", heldout, section, tmp_path)
+    asked = expecting(evidence, 1.5, 1000, REFERENCE)
+    assert (asked.expectation.value, asked.expectation.samples) == (1.5, 1000)
+    report = audit(asked)
+    assert "H6" in [finding.test for finding in report.found]
