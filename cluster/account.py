@@ -40,7 +40,7 @@ class Tally:
 class Account:
     """A run so far."""
 
-    tallies: dict[str, Tally]  # by fingerprint, in the order of the table
+    tallies: dict[str, Tally]  # by `Assignment.configuration`, in the order of the tables
     workers: dict[int, str] = field(default_factory=dict)  # ready or busy -> where it runs
     running: dict[int, Running] = field(default_factory=dict)  # busy worker -> what it does
     retries: Counter[str] = field(default_factory=Counter)  # by cause

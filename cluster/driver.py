@@ -13,7 +13,7 @@ from statistics import median
 
 from cluster.account import Account, Observer, Outcome, Running
 from cluster.pool import Advanced, Event, Failed, Finished, GivenUp, Lost, PoolError, Ready, WorkerPool
-from cluster.queue import WorkQueue
+from cluster.queue import PendingWork
 from jobs.assignment import Assignment
 
 MAX_FAILURES = 3  # of the code, before a shard is set aside
@@ -32,7 +32,7 @@ class Driver:
     def __init__(
         self,
         pool: WorkerPool,
-        queue: WorkQueue,
+        queue: PendingWork,
         account: Account,
         observer: Observer,
         clock: Callable[[], float] = time.monotonic,
@@ -48,7 +48,7 @@ class Driver:
         self._idle_losses = 0  # in a row
         self._duplicated: set[Assignment] = set()
         self._settled: set[Assignment] = set()  # of the duplicated: done or set aside
-        self._durations: dict[str, deque[float]] = {}  # of shards, seconds, by fingerprint
+        self._durations: dict[str, deque[float]] = {}  # of shards, seconds, by configuration
         self._backoff = 0  # how often in a row storage has failed
         self._resume_at = 0.0  # nothing is assigned before, because storage failed
         self._waiting_released = False
@@ -63,8 +63,8 @@ class Driver:
 
     def run(self) -> Outcome:
         """Work until the end. Raises PoolError when the place of work is gone."""
-        for fingerprint in self._account.tallies:
-            self._reduce_if_ripe(fingerprint)
+        for configuration in self._account.tallies:
+            self._reduce_if_ripe(configuration)
         while not self._over():
             for event in self._pool.wait(POLL):
                 self._handle(event)
@@ -138,15 +138,15 @@ class Driver:
         if assignment in self._settled:  # the slower of two
             return
         self._settle(assignment)
-        tally = self._account.tallies[assignment.fingerprint]
+        tally = self._account.tallies[assignment.configuration]
         tally.images += event.receipt.images
         tally.evaluations += event.receipt.evaluations
         self._observer.finished(event.receipt)
         if assignment.kind == "sample":
             tally.done += 1
-            durations = self._durations.setdefault(assignment.fingerprint, deque(maxlen=101))
+            durations = self._durations.setdefault(assignment.configuration, deque(maxlen=101))
             durations.append(self._clock() - run.started)
-            self._close_shard(assignment.fingerprint)
+            self._close_shard(assignment.configuration)
         elif assignment.kind == "reference":
             self._reference_built(assignment)
         else:
@@ -209,8 +209,8 @@ class Driver:
         self._account.failed += 1
         self._observer.set_aside(assignment, attempts, error)
         if assignment.kind == "sample":
-            self._account.tallies[assignment.fingerprint].failed += 1
-            self._close_shard(assignment.fingerprint)
+            self._account.tallies[assignment.configuration].failed += 1
+            self._close_shard(assignment.configuration)
 
     def _settle(self, assignment: Assignment) -> None:
         """Remember the end of an assignment if a duplicate of it is still under way."""
@@ -219,19 +219,19 @@ class Driver:
         self._failures.pop(assignment, None)
         self._losses.pop(assignment, None)
 
-    def _close_shard(self, fingerprint: str) -> None:
-        self._account.tallies[fingerprint].unfinished -= 1
-        self._reduce_if_ripe(fingerprint)
+    def _close_shard(self, configuration: str) -> None:
+        self._account.tallies[configuration].unfinished -= 1
+        self._reduce_if_ripe(configuration)
 
     def _reference_built(self, assignment: Assignment) -> None:
-        for fingerprint, tally in self._account.tallies.items():
+        for configuration, tally in self._account.tallies.items():
             if tally.reference == assignment:
                 tally.reference = None
-                self._reduce_if_ripe(fingerprint)
+                self._reduce_if_ripe(configuration)
 
-    def _reduce_if_ripe(self, fingerprint: str) -> None:
+    def _reduce_if_ripe(self, configuration: str) -> None:
         """Queue the reduction of a configuration whose shards and references are all there."""
-        tally = self._account.tallies[fingerprint]
+        tally = self._account.tallies[configuration]
         if tally.reduction and not (tally.unfinished or tally.failed or tally.reference):
             self._queue.add(tally.reduction)
 
@@ -242,12 +242,12 @@ class Driver:
             f"{self._observer.name(assignment)}: partly done meanwhile; {len(shards)} shards are left of it"
         )
         self._settle(assignment)
-        self._account.tallies[assignment.fingerprint].unfinished += len(shards)
+        self._account.tallies[assignment.configuration].unfinished += len(shards)
         for samples in reversed(shards):
             self._queue.add(
                 Assignment("sample", assignment.sweep, assignment.fingerprint, samples.start, samples.stop)
             )
-        self._close_shard(assignment.fingerprint)
+        self._close_shard(assignment.configuration)
 
     def _wait_for_storage(self, error: str) -> None:
         if self._clock() < self._resume_at:
@@ -266,7 +266,7 @@ class Driver:
         """A shard to be run once more, where the queue has nothing left."""
         now = self._clock()
         for run in self._account.running.values():
-            durations = self._durations.get(run.assignment.fingerprint)
+            durations = self._durations.get(run.assignment.configuration)
             if run.assignment in self._duplicated or run.assignment.kind != "sample" or not durations:
                 continue
             if now - run.started > STRAGGLER * median(durations):

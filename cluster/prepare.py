@@ -59,7 +59,7 @@ class Prepared:
 
     queue: WorkQueue
     account: Account
-    goals: dict[str, Goal]  # by fingerprint, in the order of the table
+    goals: dict[str, Goal]  # by `Assignment.configuration`, in the order of the table
 
     @property
     def shards(self) -> int:
@@ -91,9 +91,9 @@ def prepare(store: Store, sweep: Sweep, note: Callable[[str], None]) -> Prepared
         paths = SweepPaths(sweep.name).configuration(configuration.fingerprint)
         ledger = _mended_ledger(store, paths, configuration, note)
         shards = _shards_left(configuration, ledger)
-        goal = goals[configuration.fingerprint] = _goal(configuration, ledger, shards)
+        goal = goals[paths.root] = _goal(configuration, ledger, shards)
         works.append(_work(configuration, shards, goal.cost))
-        tally = tallies[configuration.fingerprint] = Tally(None, unfinished=len(shards))
+        tally = tallies[paths.root] = Tally(None, unfinished=len(shards))
         if shards or not _scored(store, paths, configuration, ledger):
             tally.reduction = _assignment("reduce", sweep.name, configuration)
             built = canonical_json(configuration.model_dump(include={"extractors", "references"}))

@@ -52,21 +52,21 @@ class Meter:
         at_work: dict[str, list[tuple[int, int]]] = {}
         for run in account.running.values():
             if run.assignment.kind == "sample":
-                at_work.setdefault(run.assignment.fingerprint, []).append((run.images, run.evaluations))
-        for fingerprint in self._rates.keys() - at_work.keys():
-            del self._rates[fingerprint]
+                at_work.setdefault(run.assignment.configuration, []).append((run.images, run.evaluations))
+        for configuration in self._rates.keys() - at_work.keys():
+            del self._rates[configuration]
         readings, work_done, work_left = [], 0.0, 0.0
-        for fingerprint, goal in self._goals.items():
-            made, evaluations = _made(goal, account.tallies[fingerprint], at_work.get(fingerprint, []))
+        for configuration, goal in self._goals.items():
+            made, evaluations = _made(goal, account.tallies[configuration], at_work.get(configuration, []))
             rates: tuple[float, ...] = (0.0, 0.0)
-            if fingerprint in at_work:
-                rates = self._rates.setdefault(fingerprint, _Rates()).add(now, made, evaluations)
+            if configuration in at_work:
+                rates = self._rates.setdefault(configuration, _Rates()).add(now, made, evaluations)
             left = goal.samples - goal.done - made
             work_done += made * goal.cost
             work_left += left * goal.cost
-            tally = account.tallies[fingerprint]
+            tally = account.tallies[configuration]
             readings.append(
-                _reading(goal, tally, len(at_work.get(fingerprint, [])), made, evaluations, rates)
+                _reading(goal, tally, len(at_work.get(configuration, [])), made, evaluations, rates)
             )
         images, evaluations = sum(r.images for r in readings), sum(r.evaluations for r in readings)
         work_rate, images_rate, evaluations_rate = self._total.add(now, work_done, images, evaluations)

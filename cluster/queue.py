@@ -11,6 +11,7 @@ import heapq
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from jobs.assignment import Assignment
 
@@ -29,6 +30,22 @@ class ConfigurationWork:
     def remaining(self) -> float:
         """Cost of a shard like the next one, times the number of shards."""
         return len(self.pending) * len(self.pending[0]) * self.cost if self.pending else 0.0
+
+
+class PendingWork(Protocol):
+    """What the driver asks of a queue: of one sweep (`WorkQueue`) or of several (`JointQueue`)."""
+
+    def __len__(self) -> int:
+        """Pending assignments."""
+
+    def add(self, assignment: Assignment) -> None:
+        """Queue what is new, or was given back."""
+
+    def take(self, worker: int) -> Assignment | None:
+        """The next assignment for a worker, or None when there is nothing for it now."""
+
+    def forget(self, worker: int) -> None:
+        """The worker is gone."""
 
 
 class WorkQueue:

@@ -25,6 +25,11 @@ class Assignment:
     last: int  # exclusive
 
     @property
+    def configuration(self) -> str:
+        """Its configuration among those of all sweeps: `<sweep>/<fingerprint>`."""
+        return f"{self.sweep}/{self.fingerprint}"
+
+    @property
     def name(self) -> str:
         return f"{self.kind} {self.sweep}/{self.fingerprint[:12]} [{self.first}, {self.last})"
 

@@ -170,9 +170,17 @@ class SweepPaths:
         return f"{self.sweep}/report/{file}"
 
 
+#: Folders of the store that sweeps share, so no sweep can be called so.
+SHARED_FOLDERS = ("models", "references", "queues")
+
+
 @dataclass(frozen=True)
 class StorePaths:
     """Names that sweeps share."""
+
+    def queue(self, name: str) -> str:
+        """In which order sweeps are served that are run together."""
+        return f"queues/{name}.json"
 
     def weights(self, sha256: str) -> str:
         """Weights of a model or an extractor, in whatever format they came."""

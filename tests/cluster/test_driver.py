@@ -60,7 +60,9 @@ class Run:
         self.pool = pool
         self.notebook = Notebook(left)
         self.queue = WorkQueue("sweep", works)
-        self.account = Account({name: Tally(reduction(name), unfinished=n) for name, n in shards.items()})
+        self.account = Account(
+            {f"sweep/{name}": Tally(reduction(name), unfinished=n) for name, n in shards.items()}
+        )
         self.driver = Driver(pool, self.queue, self.account, self.notebook, pool.clock)
 
     def __call__(self) -> Outcome:
@@ -108,7 +110,7 @@ def test_everything_is_done_once_and_each_configuration_reduced_once():
     assert outcome.exit_code == 0
     assert run.done() == run.everything
     assert run.done("reduce") == {"a": [0], "b": [0]}
-    assert run.account.tallies["a"].images == 10 * SHARD
+    assert run.account.tallies["sweep/a"].images == 10 * SHARD
 
 
 def test_a_reduction_follows_its_last_shard():
@@ -231,7 +233,7 @@ def test_a_straggler_gets_one_duplicate_and_the_first_to_finish_counts():
     assert run().exit_code == 0
     assert run.done() == run.everything
     assert pool.attempts[sample("a", 5)] == 2
-    assert run.account.tallies["a"].done == 6
+    assert run.account.tallies["sweep/a"].done == 6
 
 
 def test_a_duplicate_that_finishes_late_is_not_counted_twice():
@@ -241,7 +243,7 @@ def test_a_duplicate_that_finishes_late_is_not_counted_twice():
     run = Run(slow, {"a": 6, "b": 12})
     assert run().exit_code == 0
     assert run.done() == run.everything
-    assert run.account.tallies["a"].done == 6
+    assert run.account.tallies["sweep/a"].done == 6
 
 
 def test_the_tail_gives_workers_back():
@@ -341,7 +343,7 @@ def test_a_reduction_waits_for_its_reference():
     pool = FakePool(2, seconds=lambda worker, item: 30.0 if item.kind == "reference" else 1.0)
     run = Run(pool, {"a": 2, "b": 2})
     reference = Assignment("reference", "sweep", "a", 0, 1000)
-    run.account.tallies["a"].reference = reference
+    run.account.tallies["sweep/a"].reference = reference
     run.queue.add(reference)
     assert run().exit_code == 0
     order = [receipt.assignment for receipt in run.notebook.receipts]
@@ -352,7 +354,7 @@ def test_without_its_reference_a_configuration_is_sampled_but_not_reduced():
     pool = FakePool(2, fault=lambda w, item, attempt: Fault("code") if item.kind == "reference" else None)
     run = Run(pool, {"a": 2, "b": 2})
     reference = Assignment("reference", "sweep", "a", 0, 1000)
-    run.account.tallies["a"].reference = run.account.tallies["b"].reference = reference
+    run.account.tallies["sweep/a"].reference = run.account.tallies["sweep/b"].reference = reference
     run.queue.add(reference)
     assert run().exit_code == 1
     assert run.done() == run.everything
@@ -361,10 +363,10 @@ def test_without_its_reference_a_configuration_is_sampled_but_not_reduced():
 
 def test_what_only_lacks_its_reduction_is_reduced_and_what_has_results_is_not():
     run = Run(FakePool(1), {"a": 0, "b": 0})
-    run.account.tallies["b"].reduction = None
+    run.account.tallies["sweep/b"].reduction = None
     assert run().exit_code == 0
     assert [receipt.assignment for receipt in run.notebook.receipts] == [reduction("a")]
-    assert run.account.tallies["a"].reduced
+    assert run.account.tallies["sweep/a"].reduced
 
 
 def test_a_long_wait_for_workers_is_explained():

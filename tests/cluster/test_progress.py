@@ -14,8 +14,8 @@ from cluster.progress import WINDOW, Meter
 from jobs.assignment import Assignment
 
 GOALS = {
-    "a": Goal("VE / PC100", samples=100, done=20, shards=10, shards_done=2, evaluations=10),
-    "b": Goal("noise", samples=50, done=0, shards=5, shards_done=0, evaluations=0),
+    "s/a": Goal("VE / PC100", samples=100, done=20, shards=10, shards_done=2, evaluations=10),
+    "s/b": Goal("noise", samples=50, done=0, shards=5, shards_done=0, evaluations=0),
 }
 
 
@@ -34,7 +34,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def account() -> Account:
-    return Account({"a": Tally(None, unfinished=8), "b": Tally(None, unfinished=5)}, workers={0: "here"})
+    return Account({"s/a": Tally(None, unfinished=8), "s/b": Tally(None, unfinished=5)}, workers={0: "here"})
 
 
 def at_work(fingerprint: str, evaluations: int, images: int = 0) -> Running:
@@ -46,7 +46,11 @@ def test_images_in_the_making_count_by_their_evaluations(clock, account):
     account.running[0] = at_work("a", evaluations=0)
     meter.read(account)
     clock.now += 10
-    account.tallies["a"].images, account.tallies["a"].evaluations, account.tallies["a"].done = 10, 100, 1
+    account.tallies["s/a"].images, account.tallies["s/a"].evaluations, account.tallies["s/a"].done = (
+        10,
+        100,
+        1,
+    )
     account.running[0] = at_work("a", evaluations=50)
     total, (a, b) = meter.read(account)
     assert (a.images, a.shards_done, a.shards, a.workers) == (35, 3, 10, 1)
@@ -84,13 +88,13 @@ def test_images_without_evaluations_count_when_they_are_there(clock, account):
 
 
 def test_work_done_twice_never_counts_beyond_what_is_asked(clock, account):
-    account.tallies["a"].evaluations = 10_000
+    account.tallies["s/a"].evaluations = 10_000
     _, (a, _) = Meter(GOALS, clock).read(account)
     assert a.images == a.samples
 
 
 def test_finished_configurations_are_not_listed(clock, account):
-    account.tallies["b"].done, account.tallies["b"].failed = 4, 1
+    account.tallies["s/b"].done, account.tallies["s/b"].failed = 4, 1
     total, unfinished = Meter(GOALS, clock).read(account)
     assert [reading.name for reading in unfinished] == ["VE / PC100"]
     assert total.shards_failed == 1

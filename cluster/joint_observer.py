@@ -1,0 +1,125 @@
+"""Who is told what happens in a run of several sweeps: the sweep that it concerns, the display, the queue.
+
+A sweep whose work is done is closed at once, while others go on. It must not know pools, nor what a sweep
+writes down.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from cluster.account import Account, Outcome
+from cluster.account import Observer as DriverObserver
+from cluster.display import Display
+from cluster.joint_queue import JointQueue
+from jobs.assignment import Assignment, Receipt
+from jobs.queue_state import QueueState, read_queue
+from jobs.store import Store
+
+LOOK_INTERVAL = 5.0  # seconds between looks at the queue's file
+
+
+class Member(DriverObserver, Protocol):
+    """What one sweep is told beyond what a driver tells."""
+
+    @property
+    def failed(self) -> int:
+        """Its assignments that were set aside."""
+
+    def remember(self, text: str) -> None:
+        """Keep a note that is shown elsewhere."""
+
+    def close(self, outcome: Outcome, account: Account) -> None:
+        """Write its results if it is complete, and how its run ended. Nothing is told to it afterwards."""
+
+
+class JointObserver:
+    """The driver's observer of a run of one or several sweeps."""
+
+    def __init__(
+        self, members: Mapping[str, Member], queue: JointQueue, standing: Standing, display: Display
+    ) -> None:
+        """members: by the sweep's name."""
+        self._members = dict(members)
+        self._open = dict(members)  # not closed yet
+        self._queue = queue
+        self._standing = standing
+        self._display = display
+
+    def name(self, assignment: Assignment) -> str:
+        name = self._members[assignment.sweep].name(assignment)
+        return name if len(self._members) == 1 else f"{assignment.sweep}: {name}"
+
+    def note(self, text: str) -> None:
+        self._display.note(text)
+        for member in self._open.values():
+            member.remember(text)
+
+    def tick(self, account: Account) -> None:
+        self._standing.look(self.note)
+        for name, member in list(self._open.items()):
+            member.tick(account)
+            if len(self._open) > 1 and self._done(name, account):
+                self._close(name, Outcome(complete=True, failed=member.failed), account)
+                self.note(f"{name} is done; {', '.join(self._open)} left")
+        self._display.tick(account)
+
+    def end(self, outcome: Outcome, account: Account) -> None:
+        """Close what is still open: the run is over."""
+        for name, member in list(self._open.items()):
+            complete = outcome.complete or self._done(name, account)
+            reason = "" if complete else outcome.reason
+            self._close(name, Outcome(complete, member.failed, reason), account)
+
+    def finished(self, receipt: Receipt) -> None:
+        self._members[receipt.assignment.sweep].finished(receipt)
+
+    def set_aside(self, assignment: Assignment, attempts: int, error: str) -> None:
+        self._members[assignment.sweep].set_aside(assignment, attempts, error)
+
+    def replan(self, assignment: Assignment) -> list[range]:
+        return self._members[assignment.sweep].replan(assignment)
+
+    def _done(self, sweep: str, account: Account) -> bool:
+        at_work = any(run.assignment.sweep == sweep for run in account.running.values())
+        return not at_work and not self._queue.left(sweep)
+
+    def _close(self, sweep: str, outcome: Outcome, account: Account) -> None:
+        self._open.pop(sweep).close(outcome, account)
+
+
+class Standing:
+    """Brings what the queue's file says to the queue of a run, at the start and whenever it changes."""
+
+    def __init__(
+        self,
+        store: Store,
+        state: QueueState,
+        queue: JointQueue,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._state = state
+        self._queue = queue
+        self._clock = clock
+        self._looked = clock()
+        queue.arrange(state.sweeps, state.paused)
+
+    def look(self, note: Callable[[str], None]) -> None:
+        """Read the file if it is time, and say what has changed in it."""
+        if self._clock() - self._looked < LOOK_INTERVAL:
+            return
+        self._looked = self._clock()
+        try:
+            state = read_queue(self._store, self._state.name)
+        except (OSError, ValueError) as error:
+            note(f"the queue {self._state.name!r} cannot be read, and stays as it was: {error}")
+            return
+        if state is None or state == self._state:
+            return
+        self._state = state
+        self._queue.arrange(state.sweeps, state.paused)
+        resting = f"; paused: {', '.join(state.paused)}" if state.paused else ""
+        note(f"the queue was changed: {', '.join(state.sweeps)}{resting}")
