@@ -13,6 +13,7 @@ from jobs.paths import SPAN
 from jobs.problems import Location
 from jobs.sections import (
     DDLS,
+    EDM,
     ODE,
     AnnealedLangevin,
     DPMSolver,
@@ -32,6 +33,7 @@ FAMILIES = {
     "predictor_corrector": ("score",),
     "ode": ("score",),
     "dpm_solver": ("score",),
+    "edm": ("score",),
     "annealed_langevin": ("score",),
     "ddls": ("latent",),
     "prior": ("latent", "decoder"),
@@ -48,7 +50,9 @@ def check(settings: Settings, model: Model | None, extractors: Sequence[Extracto
     if isinstance(sampler, PredictorCorrector):
         yield from _check_predictor_corrector(sampler, model)
     elif isinstance(sampler, ODE):
-        yield from _check_ode(model)
+        yield from _check_ode(sampler, settings, model)
+    elif isinstance(sampler, EDM):
+        yield from _check_sigmas(sampler)
     elif isinstance(sampler, DPMSolver):
         yield from _check_dpm_solver(sampler, model)
     elif isinstance(sampler, AnnealedLangevin):
@@ -126,7 +130,9 @@ def _check_predictor_corrector(sampler: PredictorCorrector, model: Model | None)
         yield ("sampler", "steps"), message
 
 
-def _check_ode(model: Model | None) -> Iterator[Finding]:
+def _check_ode(sampler: ODE, settings: Settings, model: Model | None) -> Iterator[Finding]:
+    if sampler.interpolate is not None:
+        yield from _check_multiples(settings, "interpolate", sampler.interpolate, "the images of a path")
     if model is not None and model.sde == "ve" and model.continuous is False:
         message = (
             f"'ode' needs scores between noise scales, and {model.name} knows {model.scales} scales alone"
@@ -148,10 +154,14 @@ def _check_dpm_solver(sampler: DPMSolver, model: Model | None) -> Iterator[Findi
         yield ("sampler", "steps"), f"{message}; or take method 'singlestep', which ends with lower orders"
 
 
-def _check_annealed_langevin(sampler: AnnealedLangevin, model: Model | None) -> Iterator[Finding]:
+def _check_sigmas(sampler: AnnealedLangevin | EDM) -> Iterator[Finding]:
     largest, smallest = sampler.sigma_max, sampler.sigma_min
     if largest is not None and smallest is not None and largest <= smallest:
         yield ("sampler", "sigma_max"), f"{largest:g} is not above sampler.sigma_min {smallest:g}"
+
+
+def _check_annealed_langevin(sampler: AnnealedLangevin, model: Model | None) -> Iterator[Finding]:
+    yield from _check_sigmas(sampler)
     if model is None:
         return
     if model.sde in ("vp", "subvp"):
@@ -177,12 +187,14 @@ def _check_ddls(sampler: DDLS, settings: Settings) -> Iterator[Finding]:
             ("sampler", "burn_in"),
             f"{sampler.burn_in} is not steps - (kept - 1) thin = {first}; leave it out",
         )
-    for key, value in (("group_size", settings.group_size), ("samples", settings.samples)):
-        if value % sampler.kept:
-            yield (
-                (key,),
-                f"{value} is no multiple of sampler.kept {sampler.kept}: a chain's images share a group",
-            )
+    yield from _check_multiples(settings, "kept", sampler.kept, "a chain's images")
+
+
+def _check_multiples(settings: Settings, key: str, number: int, what: str) -> Iterator[Finding]:
+    """Images that belong together must share a group."""
+    for name, value in (("group_size", settings.group_size), ("samples", settings.samples)):
+        if value % number:
+            yield (name,), f"{value} is no multiple of sampler.{key} {number}: {what} share a group"
 
 
 def _check_family(settings: Settings, model: Model) -> Iterator[Finding]:

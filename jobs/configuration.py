@@ -14,6 +14,7 @@ from pydantic import Field
 from jobs import fingerprint as hashing
 from jobs.sections import (
     DDLS,
+    EDM,
     ODE,
     Count,
     DataSet,
@@ -163,8 +164,16 @@ def idle_keys(sampler: Sampler, model: Model) -> list[str]:
             keys.append("corrector_norm")
         if model.continuous or model.scales == sampler.steps:
             keys.append("labels")
-    if isinstance(sampler, ODE) and sampler.method != "dormand_prince":
-        keys += ["rtol", "atol", "error_norm"]
+    if isinstance(sampler, ODE):
+        if sampler.method != "dormand_prince":
+            keys += ["rtol", "atol", "error_norm"]
+        keys += [
+            key
+            for key, none in (("temperature", 1.0), ("interpolate", None))
+            if getattr(sampler, key) == none
+        ]
+    if isinstance(sampler, EDM) and sampler.s_churn == 0:
+        keys += ["s_tmin", "s_tmax", "s_noise"]
     if isinstance(sampler, DPMSolver):
         if sampler.method != "adaptive":
             keys += ["rtol", "atol"]

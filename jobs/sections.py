@@ -71,6 +71,8 @@ class ODE(Section):
     rtol: Positive = 1e-5
     atol: Positive = 1e-5
     error_norm: Literal["group", "sample"] = "group"
+    temperature: Positive = 1.0
+    interpolate: Annotated[int, Field(ge=2, le=MAX_STEPS)] | None = None
     eps: Annotated[float, Field(gt=0, lt=1)] | None = None
     denoise: bool = True
 
@@ -90,6 +92,20 @@ class DPMSolver(Section):
     atol: Positive = 0.0078
     eps: Annotated[float, Field(gt=0, lt=1)] | None = None
     denoise: bool = False
+
+
+class EDM(Section):
+    """The sampler of EDM: Heun steps in sigma, with or without churn (Karras et al. 2022, algorithm 2)."""
+
+    kind: Literal["edm"]
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 18
+    rho: Positive = 7.0
+    sigma_max: Positive | None = None
+    sigma_min: Positive | None = None
+    s_churn: Annotated[float, Field(ge=0)] = 0.0
+    s_tmin: Annotated[float, Field(ge=0)] = 0.0
+    s_tmax: Positive | None = None
+    s_noise: Positive = 1.0
 
 
 class AnnealedLangevin(Section):
@@ -155,6 +171,7 @@ Sampler = Annotated[
     PredictorCorrector
     | ODE
     | DPMSolver
+    | EDM
     | AnnealedLangevin
     | DDLS
     | PriorDecoding

@@ -30,6 +30,9 @@ STAGES = (
 WEIGHTS = (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84)
 ERRORS = (-71 / 57600, 0, 71 / 16695, -71 / 1920, 17253 / 339200, -22 / 525, 1 / 40)
 
+UNASKED = 8  # steps, at most, before the device is asked how far they led
+CAUTION = 4  # by how much later steps may be longer than the present one without leading beyond the end
+
 
 class Progress(NamedTuple):
     """Where an integration is. All float64 but `rejected`."""
@@ -78,11 +81,10 @@ class DormandPrince:
     def attempt(self, f: RightHandSide, now: Progress, end: float) -> Progress:
         """One step towards `end`, taken where its error is small enough; six evaluations of f.
 
-        Samples that are there stay. Raises FloatingPointError where steps shrink below what t can resolve.
+        Samples that are there stay. Nothing is asked of the device.
         """
         left = (end - now.t).abs()
         h = torch.minimum(now.h, left)
-        self._check(now.t, h, left)
         step = torch.sign(end - now.t) * h
         slopes = [now.slope]
         for node, row in zip(NODES[1:], STAGES[1:], strict=True):
@@ -104,13 +106,22 @@ class DormandPrince:
             rejected=~accepted & moving,
         )
 
+    def advance(self, f: RightHandSide, now: Progress, stage: float, end: float) -> Progress:
+        """Steps towards `end` until all samples are at or beyond `stage`, a time on the way.
+
+        The device is asked where they are every few steps, the fewer the nearer `stage` is, so samples may
+        come to lie some steps beyond it, but for `end`, where they stay. Raises FloatingPointError where
+        steps shrink below what t can resolve.
+        """
+        while steps := self._steps_ahead(now, stage, end):
+            for _ in range(steps):
+                now = self.attempt(f, now, end)
+        return now
+
     def integrate(self, f: RightHandSide, start: float, end: float, y: Tensor) -> Tensor:
         """y, (batch, ...), brought from time `start` to time `end`; float64."""
         t = torch.full((len(y),), start, dtype=torch.float64, device=y.device)
-        now = self.start(f, t, y.double(), end)
-        while (now.t != end).any():
-            now = self.attempt(f, now, end)
-        return now.y
+        return self.advance(f, self.start(f, t, y.double(), end), end, end).y
 
     def _norm(self, x: Tensor) -> Tensor:
         """Root mean square of each sample, or of all of them, (batch,)."""
@@ -118,13 +129,19 @@ class DormandPrince:
         return (squares.mean().expand(len(x)) if self.error_norm == "group" else squares).sqrt()
 
     @staticmethod
-    def _check(t: Tensor, h: Tensor, left: Tensor) -> None:
-        stuck = (left > 0) & ~(h > 1e-14)
-        if stuck.any():
+    def _steps_ahead(now: Progress, stage: float, end: float) -> int:
+        """Steps to make before asking again, 0 where `stage` is reached; the one question to the device."""
+        left = (stage - now.t) * torch.where(now.t == end, 0.0, torch.sign(end - now.t))
+        slowest = torch.where(left > 0, left / now.h, 0.0).argmax()  # NaN counts as the largest
+        distance, h, t = torch.stack([left[slowest], now.h[slowest], now.t[slowest]]).tolist()
+        if distance <= 0:
+            return 0
+        if not h > 1e-14:
             raise FloatingPointError(
-                f"Dormand-Prince: the step size fell to {float(h[stuck][0]):g} "
-                f"at t = {float(t[stuck][0]):g}; the right-hand side is not smooth or not finite there"
+                f"Dormand-Prince: the step size fell to {h:g} at t = {t:g}; "
+                "the right-hand side is not smooth or not finite there"
             )
+        return min(max(int(distance / h / CAUTION), 1), UNASKED)
 
 
 def _combined(step: Tensor, weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:

@@ -8,6 +8,7 @@ from sdesampling.samplers.annealed_langevin import AnnealedLangevinDynamics
 from sdesampling.samplers.base import NonFiniteStateError, Sampler, State
 from sdesampling.samplers.ddls import DDLS
 from sdesampling.samplers.dpm_solver import DPMSolver
+from sdesampling.samplers.edm import EDM
 from sdesampling.samplers.noise import UniformNoise
 from sdesampling.samplers.ode import ProbabilityFlowODE
 from sdesampling.samplers.predictor_corrector import PredictorCorrector
@@ -22,6 +23,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
         PredictorCorrector,
         ProbabilityFlowODE,
         DPMSolver,
+        EDM,
         AnnealedLangevinDynamics,
         DDLS,
         PriorDecoding,
@@ -71,6 +73,7 @@ def _checked(kind: str, hyper_parameters: dict[str, Any]) -> type[Sampler]:
 
 __all__ = [
     "DDLS",
+    "EDM",
     "SAMPLERS",
     "VERSION",
     "AnnealedLangevinDynamics",

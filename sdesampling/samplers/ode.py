@@ -21,9 +21,12 @@ class ProbabilityFlowODE(Sampler):
     """dx/dt = f(x, t) - g(t)^2 score / 2 from t = 1 to eps (Song et al. 2020, eq. 13).
 
     method: `dormand_prince` chooses its steps so that errors stay below rtol and atol; `steps` then only
-        divides the way into stages, and a step() ends at the first time at or beyond its stage. `euler` and
+        divides the way into stages, and a step() ends soon after its stage, or at eps. `euler` and
         `heun` take `steps` equal steps in t.
     error_norm: `group` or `sample`, see DormandPrince.
+    temperature: by which latents, draws of the prior, are multiplied: below 1 images are more alike.
+    interpolate: images come in paths of so many, whose latents lead from one draw to another along a great
+        circle (Song et al. 2020, appendix D.2); null: every latent is a draw of its own.
     denoise: end with the mean of a reverse-diffusion step at eps, as the reference code does; finish() of an
         unfinished run denoises by Tweedie's formula at the state's own times, evaluations that no state
         counts.
@@ -44,6 +47,8 @@ class ProbabilityFlowODE(Sampler):
         rtol: float = 1e-5,
         atol: float = 1e-5,
         error_norm: ErrorNorm = "group",
+        temperature: float = 1.0,
+        interpolate: int | None = None,
         eps: float | None = None,
         denoise: bool = True,
     ) -> None:
@@ -55,6 +60,12 @@ class ProbabilityFlowODE(Sampler):
         self.eps = model.sde.sampling_eps if eps is None else eps
         if not 0 < self.eps < model.sde.T:
             raise ValueError(f"eps = {self.eps}: the last time must be in (0, 1)")
+        if not temperature > 0:
+            raise ValueError(f"temperature = {temperature}: must be positive")
+        if interpolate is not None and interpolate < 2:
+            raise ValueError(f"interpolate = {interpolate}: a path has at least 2 images")
+        self.temperature = temperature
+        self.interpolate = interpolate
         self.denoise = denoise
 
     @classmethod
@@ -71,7 +82,10 @@ class ProbabilityFlowODE(Sampler):
 
     @torch.no_grad()
     def init(self, noise: Noise) -> State:
-        y = self.model.sde.prior_sampling(noise.normal(Purpose.PRIOR, 0, self.model.shape)).double()
+        z = noise.normal(Purpose.PRIOR, 0, self.model.shape)
+        if self.interpolate is not None:
+            z = self._paths(z, noise)
+        y = self.model.sde.prior_sampling(z).double() * self.temperature
         return State(0, {"y": y, "t": torch.full((len(y),), self.model.sde.T).to(y)})
 
     @torch.no_grad()
@@ -98,6 +112,23 @@ class ProbabilityFlowODE(Sampler):
                 x = self.model.denoise(x, state.tensors["t"].float())
         return (x + 1) / 2 if self.model.centered else x.clone()
 
+    def chains(self, batch: int) -> Tensor:
+        return torch.arange(batch) // (self.interpolate or 1)
+
+    def _paths(self, starts: Tensor, noise: Noise) -> Tensor:
+        """Latents on paths, (batch, *shape), from the draw of a path's first image to another one of its."""
+        assert self.interpolate is not None
+        if noise.indices.start % self.interpolate:
+            raise ValueError(
+                f"samples from {noise.indices.start}: a group starts at a multiple of interpolate = "
+                f"{self.interpolate}"
+            )
+        place = torch.arange(len(starts), device=starts.device)
+        first = place - place % self.interpolate
+        ends = noise.normal(Purpose.PRIOR, 1, self.model.shape)
+        share = (place - first) / (self.interpolate - 1)
+        return spherical(starts[first], ends[first], share)
+
     def _time(self, stage: int) -> float:
         """Where stage i of `steps` ends."""
         share = stage / self.steps
@@ -111,9 +142,7 @@ class ProbabilityFlowODE(Sampler):
             now = Progress(*(tensors[name] for name in Progress._fields))
         else:
             now = self.solver.start(f, tensors["t"], tensors["y"], self.eps)
-        while (now.t > stage_end).any():
-            now = self.solver.attempt(f, now, self.eps)
-        return now._asdict()
+        return self.solver.advance(f, now, stage_end, self.eps)._asdict()
 
     def _fixed(self, tensors: dict[str, Tensor], end: float) -> dict[str, Tensor]:
         t, y = tensors["t"], tensors["y"]
@@ -137,6 +166,21 @@ def continuous(model: ScoreModel) -> ScoreModel:
 def drift(model: ScoreModel, t: Tensor, y: Tensor) -> Tensor:
     """dx/dt of the probability flow at y, float64, computed in float32; t: (batch,)."""
     return model.sde.reverse(model.score, probability_flow=True).sde(y.float(), t.float())[0].double()
+
+
+def spherical(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
+    """Latents on great circles from `start` to `end`, (batch, ...): share 0 is the start, 1 the end.
+
+    share: (batch,). Independent standard normal ends give points that are standard normal, nearly (White
+    2016, arXiv 1609.04468). Where the ends are parallel, the straight line.
+    """
+    cosine = torch.cosine_similarity(start.flatten(1), end.flatten(1))
+    angle = torch.arccos(cosine.clamp(-1, 1))
+    straight = angle.sin() < 1e-6
+    sine = torch.where(straight, 1.0, angle.sin())
+    first = torch.where(straight, 1 - share, ((1 - share) * angle).sin() / sine)
+    second = torch.where(straight, share, (share * angle).sin() / sine)
+    return per_sample(first, start) * start + per_sample(second, end) * end
 
 
 def encode(model: ScoreModel, images: Tensor, solver: DormandPrince, eps: float | None = None) -> Tensor:

@@ -50,6 +50,12 @@ class SDE(ABC):
         """Standard deviation of x(t) given x(0), (batch,)."""
 
     @abstractmethod
+    def time_of(self, noise_ratio: float) -> float:
+        """The time t at which std(t) / mean_coefficient(t) is a positive ratio; beyond 1 where it is larger
+        than that of the prior.
+        """
+
+    @abstractmethod
     def sde(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Drift f(x, t), shaped as x, and diffusion g(t), (batch,)."""
 

@@ -1,5 +1,6 @@
 """What the VP and the sub-VP SDE share: a linear beta(t), the mean it gives, and the alphas of DDPM."""
 
+import math
 from typing import Self
 
 import torch
@@ -45,6 +46,11 @@ class LinearBeta(SDE):
 
     def mean_coefficient(self, t: Tensor) -> Tensor:
         return torch.exp(self.log_mean_coefficient(t))
+
+    def time_of_mean(self, log_mean_coefficient: float) -> float:
+        """The inverse of log_mean_coefficient(), which is not positive."""
+        a, b, c = 0.25 * (self.beta_max - self.beta_min), 0.5 * self.beta_min, log_mean_coefficient
+        return -2 * c / (b + math.sqrt(b**2 - 4 * a * c))
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         """-beta(t) x / 2, shaped as x."""

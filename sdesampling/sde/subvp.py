@@ -1,5 +1,7 @@
 """The sub-VP SDE: the mean of the VP SDE with a smaller variance, good for likelihoods."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,9 @@ class SubVP(LinearBeta):
 
     def std(self, t: Tensor) -> Tensor:
         return 1 - torch.exp(2 * self.log_mean_coefficient(t))
+
+    def time_of(self, noise_ratio: float) -> float:
+        return self.time_of_mean(-math.asinh(noise_ratio / 2))
 
     def sde(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         discount = 1 - torch.exp(-2 * self.beta_min * t - (self.beta_max - self.beta_min) * t**2)

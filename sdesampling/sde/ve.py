@@ -43,6 +43,9 @@ class VE(SDE):
     def std(self, t: Tensor) -> Tensor:
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
 
+    def time_of(self, noise_ratio: float) -> float:
+        return math.log(noise_ratio / self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
+
     def corrector_alpha(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
 

@@ -1,5 +1,7 @@
 """The variance preserving SDE: the continuous form of DDPM."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,9 @@ class VP(LinearBeta):
 
     def std(self, t: Tensor) -> Tensor:
         return torch.sqrt(1 - torch.exp(2 * self.log_mean_coefficient(t)))
+
+    def time_of(self, noise_ratio: float) -> float:
+        return self.time_of_mean(-0.5 * math.log1p(noise_ratio**2))
 
     def sde(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         return self.drift(x, t), torch.sqrt(self.beta(t))

@@ -43,6 +43,9 @@ RUNS = [
         "{kind: predictor_corrector, predictor: reverse_diffusion, corrector: none, steps: 20}",
     ),
     ("digits-ve", "{kind: ode, method: heun, steps: 3}"),
+    ("digits-vp", "{kind: ode, method: euler, steps: 20, temperature: 0.8}"),
+    ("digits-ve", "{kind: edm, steps: 3}"),
+    ("digits-vp", "{kind: edm, steps: 3, s_churn: 2, s_tmax: 50}"),
     ("digits-vp", "{kind: dpm_solver, steps: 10}"),
     (
         "digits-vp",
@@ -124,8 +127,10 @@ def idle(folder: Path, sampler: str) -> set[str]:
 @pytest.mark.parametrize(
     ("sampler", "keys"),
     [
-        ("{kind: ode}", set()),
-        ("{kind: ode, method: heun}", {"rtol", "atol", "error_norm"}),
+        ("{kind: ode}", {"temperature", "interpolate"}),
+        ("{kind: ode, temperature: 0.9, interpolate: 2, method: heun}", {"rtol", "atol", "error_norm"}),
+        ("{kind: edm}", {"s_tmin", "s_tmax", "s_noise"}),
+        ("{kind: edm, s_churn: 1}", set()),
         ("{kind: dpm_solver}", {"rtol", "atol", "lower_order_final"}),
         ("{kind: dpm_solver, method: adaptive}", {"lower_order_final"}),
         ("{kind: dpm_solver, method: multistep, steps: 9}", {"rtol", "atol"}),
@@ -157,6 +162,8 @@ def test_the_last_time_is_settled(folder: Path, kind: str):
             "{kind: annealed_langevin, sigma_max: 1.0, sigma_min: 2.0}",
             "sampler.sigma_max: 1 is not above",
         ),
+        ("ve", "{kind: edm, sigma_max: 1.0, sigma_min: 2.0}", "sampler.sigma_max: 1 is not above"),
+        ("ve", "{kind: ode, interpolate: 2}", "group_size: 3 is no multiple of sampler.interpolate 2"),
         ("scales", "{kind: ode}", "sampler.kind: 'ode' needs scores between noise scales"),
         ("subvp", "{kind: dpm_solver}", "sampler.kind: 'dpm_solver' is defined for VP models"),
         ("vp", "{kind: dpm_solver, method: adaptive, order: 1}", "sampler.order: 1 leaves method 'adaptive'"),

@@ -11,9 +11,9 @@ from torch.testing import assert_close
 
 from sdesampling.analytic import GaussianNetwork
 from sdesampling.dormand_prince import DormandPrince
-from sdesampling.noise import NoiseStream, RecordedNoise
+from sdesampling.noise import NoiseStream, Purpose, RecordedNoise
 from sdesampling.samplers import build_sampler, planned_evaluations
-from sdesampling.samplers.ode import decode, encode
+from sdesampling.samplers.ode import decode, encode, spherical
 from sdesampling.sde import VE, VP, SubVP
 
 MEAN, STD = torch.tensor([[[0.3, -0.5, 0.1]]]), torch.tensor([[[0.2, 0.6, 1.0]]])
@@ -95,6 +95,25 @@ def test_samples_with_steps_of_their_own_do_not_feel_each_other():
     )
 
 
+def test_the_host_asks_every_few_steps_and_hardly_any_step_is_wasted():
+    asked, steps = [], []
+
+    class Asking(DormandPrince):
+        def _steps_ahead(self, *arguments):
+            asked.append(1)
+            return super()._steps_ahead(*arguments)
+
+        def attempt(self, f, now, end):
+            steps.append(bool((now.t == end).all()))
+            return super().attempt(f, now, end)
+
+    solver = Asking(1e-8, 1e-8)
+    y = solver.integrate(lambda t, y: -y * (1 + t[:, None]), 0.0, 30.0, torch.ones(3, 2).double())
+    assert_close(y, torch.full((3, 2), math.exp(-480.0)).double(), rtol=0, atol=1e-7)
+    assert len(asked) < 0.5 * len(steps)
+    assert sum(steps) <= 1  # made after the end was reached
+
+
 def test_right_hand_sides_that_are_not_finite_are_reported():
     with pytest.raises(FloatingPointError, match=r"step size fell to .* at t = "):
         DormandPrince().integrate(lambda t, y: y / (0.5 - t)[:, None] ** 2, 0.0, 1.0, torch.ones(1, 1))
@@ -141,7 +160,55 @@ def test_stages_do_not_change_the_steps():
         assert torch.equal(state.tensors["denoised"], finals[0].tensors["denoised"])
 
 
+def test_paths_between_latents():
+    hyper = {"method": "euler", "steps": 5, "interpolate": 4, "denoise": False}
+    sampler, noise = build_sampler("ode", gaussian("ve"), **hyper), NoiseStream(0, 0, range(8, 18))
+    latents = sampler.init(noise).tensors["y"] / 8.0
+    starts, ends = (noise.normal(Purpose.PRIOR, step, (1, 1, 3)).double() for step in (0, 1))
+    assert sampler.chains(10).tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
+    for first in (0, 4):
+        assert_close(latents[first], starts[first])
+        assert_close(latents[first + 3], ends[first])
+        cosine = torch.cosine_similarity(starts[first].flatten(), ends[first].flatten(), dim=0)
+        angles = [
+            torch.arccos(torch.cosine_similarity(a.flatten(), b.flatten(), dim=0))
+            for a, b in zip(latents[first : first + 3], latents[first + 1 : first + 4], strict=True)
+        ]
+        assert float(sum(angles)) == pytest.approx(float(torch.arccos(cosine)), abs=1e-4)
+    assert_close(latents[8], starts[8])  # the beginning of a path that a ragged group cuts off
+    alone = build_sampler("ode", gaussian("ve"), **hyper).init(NoiseStream(0, 0, range(12, 16)))
+    assert torch.equal(alone.tensors["y"] / 8.0, latents[4:8])
+    with pytest.raises(ValueError, match="samples from 9: a group starts at a multiple of interpolate = 4"):
+        sampler.init(NoiseStream(0, 0, range(9, 12)))
+
+
+def test_points_of_a_path_are_normal_like_its_ends():
+    ends = torch.randn(2, 4000, 32, generator=torch.Generator().manual_seed(0))
+    middle = spherical(ends[0], ends[1], torch.full((4000,), 0.5))
+    assert float(middle.std()) == pytest.approx(1, abs=0.01)
+    assert_close(spherical(ends[0], ends[0], torch.full((4000,), 0.3)), ends[0])
+
+
+@pytest.mark.parametrize("family", SDES)
+def test_temperature_scales_the_latents(family):
+    """Quantiles move to quantiles: the spread at the end is the temperature's, the mean shifts where the
+    prior leaves out what is left of the data."""
+    noise = NoiseStream(0, 0, range(6))
+    cold, warm = (
+        build_sampler("ode", gaussian(family), temperature=each, eps=0.01, denoise=False)
+        for each in (0.5, 1.0)
+    )
+    start = warm.init(noise).tensors["y"]
+    assert_close(cold.init(noise).tensors["y"], start / 2)
+    y = run(cold, noise).tensors["y"]
+    assert_close(y, exact(family, start / 2, 1.0, 0.01), rtol=2e-3, atol=2e-3)
+
+
 def test_what_makes_no_sense_is_refused():
+    with pytest.raises(ValueError, match="interpolate = 1: a path has at least 2"):
+        build_sampler("ode", gaussian("ve"), interpolate=1)
+    with pytest.raises(ValueError, match=r"temperature = 0: must be positive"):
+        build_sampler("ode", gaussian("ve"), temperature=0)
     discrete = gaussian("ve")
     discrete.continuous = False
     with pytest.raises(ValueError, match="discretely trained VE"):

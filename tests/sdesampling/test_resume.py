@@ -40,12 +40,16 @@ ODE = [
     (VE(0.01, 8.0), {"steps": 4, "rtol": 1e-3, "atol": 1e-3}),
     (VP(), {"steps": 4, "rtol": 1e-3, "atol": 1e-3, "error_norm": "sample"}),
     (SubVP(), {"steps": 8, "method": "heun"}),
-    (VP(), {"steps": 8, "method": "euler", "denoise": False}),
+    (VP(), {"steps": 8, "method": "euler", "denoise": False, "temperature": 0.7, "interpolate": 3}),
 ]
 DPM_SOLVER = [
     {"steps": 7},
     {"steps": 6, "algorithm": "dpmsolver++", "method": "multistep", "denoise": True},
     {"steps": 4, "method": "adaptive", "denoise": True},
+]
+EDM = [
+    (VE(0.01, 8.0), {"steps": 5, "s_churn": 3.0}),
+    (SubVP(), {"steps": 4}),
 ]
 ANNEALED_LANGEVIN = [
     {"levels": 3, "steps_per_level": 2},
@@ -58,6 +62,7 @@ CASES = {
     },
     **{f"ode-{i}": (score_model(sde), hyper) for i, (sde, hyper) in enumerate(ODE)},
     **{f"dpm_solver-{i}": (score_model(VP()), hyper) for i, hyper in enumerate(DPM_SOLVER)},
+    **{f"edm-{i}": (score_model(sde), hyper) for i, (sde, hyper) in enumerate(EDM)},
     **{
         f"annealed_langevin-{i}": (score_model(VE(0.1, 1.0)), hyper)
         for i, hyper in enumerate(ANNEALED_LANGEVIN)
