@@ -7,6 +7,7 @@ right for rank-deficient covariances too. It must not know what the features are
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,6 +54,31 @@ def frechet_distance(a: Moments, b: Moments) -> Frechet:
         else _product_roots(second, first, b.count)
     )
     return _assemble(a.mean, b.mean, float(np.trace(first)), float(np.trace(second)), roots)
+
+
+def frechet_distances(many: Iterable[Moments], reference: Moments) -> list[Frechet]:
+    """The distances of many sets to one reference, whose covariance is then factored once.
+
+    Sets are read one by one, so an iterator of them needs the memory of one. Those of at most as many samples
+    as dimensions are measured by their own factor, as singular covariances are not by the reference's.
+
+    Raises:
+        ValueError: see `frechet_distance`.
+    """
+    lower: torch.Tensor | None = None
+    if reference.count > reference.dimension:
+        factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(reference.covariance))
+        lower = None if failed else factor
+    found = []
+    for moments in many:
+        if lower is None or moments.dimension != reference.dimension or moments.count <= moments.dimension:
+            found.append(frechet_distance(moments, reference))
+            continue
+        covariance = moments.covariance
+        roots = _square_roots(_triangular_congruence(lower, torch.from_numpy(covariance)))
+        traces = float(np.trace(covariance)), float(np.trace(reference.covariance))
+        found.append(_assemble(moments.mean, reference.mean, *traces, roots))
+    return found
 
 
 def frechet_distance_of_features(features: ArrayLike, reference: Moments) -> Frechet:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from fid.frechet import Frechet, frechet_distance, symmetric_factor
+from fid.frechet import Frechet, frechet_distances, symmetric_factor
 from fid.moments import Array, Moments
 
 
@@ -152,10 +152,8 @@ def fid_infinity(
     pieces = [Moments.of(rows[chosen]) for chosen in np.split(order, parts)]
     counts, means, spreads = [], [], []
     for width in (width for width in range(1, parts + 1) if parts % width == 0):
-        distances = [
-            frechet_distance(_merged(pieces[first : first + width]), reference).distance
-            for first in range(0, parts, width)
-        ]
+        groups_of_parts = (_merged(pieces[first : first + width]) for first in range(0, parts, width))
+        distances = [found.distance for found in frechet_distances(groups_of_parts, reference)]
         counts.append(size * width)
         means.append(float(np.mean(distances)))
         spreads.append(

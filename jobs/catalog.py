@@ -222,16 +222,21 @@ def _set_variable(variable: str, name: str) -> str:
     return f"set the environment variable {variable}: it leads to {name}"
 
 
+def _extractor_remedy(name: str) -> str:
+    return (
+        _remedy(_weights_name(name))
+        + f", {weights_variable(name)}=FILE leads to them, or give their path as `weights`"
+    )
+
+
 def resolve_extractor(section: ExtractorSection, folder: Path) -> Resolved[Extractor]:
     """Return the extractor of a section. Raises UnresolvedError."""
-    entry = EXTRACTORS.get(section.name)
-    if entry is None:
-        raise UnresolvedError(f"unknown extractor: {not_one_of(section.name, EXTRACTORS)}", "name")
+    entry = _extractor_entry(section.name)
     missing: tuple[str, ...] = ()
     path: Path | None = None
     if section.weights is None:
         path = next((file for file in _extractor_files(section.name) if file.is_file()), None)
-        missing = () if path else (_remedy(section.name) + ", or give their path as `weights`",)
+        missing = () if path else (_extractor_remedy(section.name),)
     elif unset := unset_variable(section.weights):
         missing = (_set_variable(unset, section.name),)
     else:
@@ -245,8 +250,46 @@ def resolve_extractor(section: ExtractorSection, folder: Path) -> Resolved[Extra
     return Resolved(extractor, {str(extractor.weights): path} if path else {}, missing)
 
 
+def _extractor_entry(name: str) -> ExtractorEntry:
+    """What is known of an extractor. Raises UnresolvedError."""
+    if name in EXTRACTORS:
+        return EXTRACTORS[name]
+    if not name.startswith("inception-"):
+        raise UnresolvedError(f"unknown extractor: {not_one_of(name, EXTRACTORS)}", "name")
+    from fid.extractors import identity_of  # imports torch, which takes seconds
+
+    try:
+        identity = identity_of(name)
+    except ValueError as error:
+        raise UnresolvedError(str(error), "name") from None
+    usual = EXTRACTORS["inception"]
+    logits = usual.logits if identity["layer"] == "pool" else 0
+    return ExtractorEntry(int(identity["dimension"]), logits, "the FID Inception under other conventions")
+
+
+def weights_variable(name: str) -> str:
+    """The environment variable that leads to an extractor's weights: `SDESWEEP_WEIGHTS_INCEPTION`."""
+    return "SDESWEEP_WEIGHTS_" + _weights_name(name).upper().replace("-", "_").replace(".", "_")
+
+
+def _weights_name(name: str) -> str:
+    """The extractor whose weights these are: all conventions of the FID Inception share one file."""
+    return "inception" if name.startswith("inception-") else name
+
+
 def _extractor_files(name: str) -> list[Path]:
-    """Where the weights of an extractor can be when a spec gives no path."""
+    """Where the weights of an extractor can be when a spec gives no path.
+
+    Raises UnresolvedError when the environment variable that should lead to them leads nowhere.
+    """
+    variable, name = weights_variable(name), _weights_name(name)
+    if variable in os.environ:
+        path = Path(os.environ[variable]).expanduser()
+        if not path.is_file():
+            raise UnresolvedError(
+                f"{variable} leads to {path}, where no file is: mend or unset the variable", "weights"
+            )
+        return [path]
     return [
         WEIGHTS / f"{name}.safetensors",
         added_folder() / f"{name}.safetensors",

@@ -208,8 +208,8 @@ def score_label(name: str, extractor: dict[str, str | int]) -> str:
     network = str(extractor["network"])
     if network != "inception":
         return f"{name}[{network}]"
-    usual = {"layer": "pool", "resize": "tf1-bilinear", "normalisation": "tf"}
-    departures = [str(extractor.get(key)) for key, value in usual.items() if extractor.get(key) != value]
+    usual = {"layer": "pool", "resize": "tf1-bilinear", "normalisation": "tf", "arithmetic": "float32"}
+    departures = [str(extractor[key]) for key, value in usual.items() if extractor.get(key, value) != value]
     return f"{name}[inception {', '.join(departures)}]" if departures else name
 
 

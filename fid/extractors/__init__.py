@@ -29,10 +29,15 @@ __all__ = ["EXTRACTORS", "Extractor", "Features", "identity_of", "load_extractor
 def load_extractor(name: str, weights: Path, device: str | torch.device = "cpu", **options: str) -> Extractor:
     """The extractor `name` with the weights of a file; options are those of its `load`.
 
+    The FID Inception's options may be in its name: see `inception.conventions`.
+
     Raises:
         ValueError: unknown name, or weights of another network.
         FileNotFoundError: no such file.
     """
+    named = inception.conventions(name)
+    if named is not None:
+        return inception.load(Path(weights), device=device, **{**named, **options})
     if name not in EXTRACTORS:
         raise ValueError(f"unknown extractor {name!r}: known are {', '.join(EXTRACTORS)}")
     return EXTRACTORS[name](Path(weights), device=device, **options)
@@ -44,6 +49,9 @@ def identity_of(name: str) -> dict[str, str | int]:
     Raises:
         ValueError: unknown name.
     """
+    named = inception.conventions(name)
+    if named is not None:
+        return inception.identity(named)
     if name not in _IDENTITIES:
         raise ValueError(f"unknown extractor {name!r}: known are {', '.join(_IDENTITIES)}")
     return dict(_IDENTITIES[name])

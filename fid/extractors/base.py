@@ -52,6 +52,7 @@ class NetworkExtractor:
         prepare: maps uint8 images to what the network reads; its words are `resize` and `normalisation`.
         identity: see `Extractor`.
         channels: of the images; 3 takes grey images too, repeated.
+        micro_batch: images that pass together, always cut from the first on; None: all of a call.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class NetworkExtractor:
         identity: dict[str, str | int],
         channels: int,
         device: str | torch.device = "cpu",
+        micro_batch: int | None = None,
     ) -> None:
         self.name = name
         self.dimension = int(identity["dimension"])
@@ -70,6 +72,7 @@ class NetworkExtractor:
         self._prepare = prepare
         self._channels = channels
         self._device = device
+        self._micro_batch = micro_batch
 
     def __call__(self, images: Tensor) -> Features:
         """Features of images: (batch, channels, height, width) uint8.
@@ -88,12 +91,17 @@ class NetworkExtractor:
             raise ValueError(
                 f"{self.name} reads {self._channels} channels, got images with {images.shape[1]}"
             )
-        with torch.inference_mode():
-            features, logits = self._network(self._prepare(images.to(self._device)))
-        features = features.float().cpu()
+        parts = [self._pass(part) for part in images.split(self._micro_batch or len(images))]
+        features = torch.cat([part.features for part in parts])
         if not features.isfinite().all():
             raise ValueError(f"{self.name} gave features that are not finite: are its weights damaged?")
-        return Features(features, None if logits is None else logits.float().cpu())
+        logits = [part.logits for part in parts if part.logits is not None]
+        return Features(features, torch.cat(logits) if logits else None)
+
+    def _pass(self, images: Tensor) -> Features:
+        with torch.inference_mode():
+            features, logits = self._network(self._prepare(images.to(self._device)))
+        return Features(features.float().cpu(), None if logits is None else logits.float().cpu())
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -46,6 +46,11 @@ def _average(x: Tensor) -> Tensor:
     return avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
 
+def _averaged(x: Tensor) -> Tensor:
+    """(batch, channels) float32 average over positions, whatever the maps are in."""
+    return x.mean(dim=(2, 3), dtype=torch.float32)
+
+
 def pooled_branch(unit: ConvUnit, x: Tensor) -> Tensor:
     """`unit` of the 3x3 averages of x, as the average of its 1x1 convolution: equal, as both are linear.
 
@@ -202,16 +207,16 @@ class FidInception(nn.Module):
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(images)))
         x = max_pool2d(x, 3, stride=2)
         if self.layer == "pool64":
-            return x.mean(dim=(2, 3)), None
+            return _averaged(x), None
         x = max_pool2d(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x)), 3, stride=2)
         if self.layer == "pool192":
-            return x.mean(dim=(2, 3)), None
+            return _averaged(x), None
         x = self.Mixed_6a(self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(x))))
         x = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(x))))
         if self.layer == "pool768":
-            return x.mean(dim=(2, 3)), None
+            return _averaged(x), None
         x = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x)))
-        features = x.mean(dim=(2, 3))
+        features = _averaged(x)
         return features, nn.functional.linear(features, self.fc.weight)
 
     def fold(self) -> None:

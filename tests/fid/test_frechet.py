@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from fid.frechet import frechet_distance, frechet_distance_of_features
+from fid.frechet import frechet_distance, frechet_distance_of_features, frechet_distances
 from fid.moments import Moments
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -82,6 +82,19 @@ def test_panels_agree_with_a_general_square_root():
     root = np.trace(scipy.linalg.sqrtm(a.covariance @ b.covariance)).real
     expected = np.trace(a.covariance) + np.trace(b.covariance) - 2 * root
     assert frechet_distance(a, b).trace_term == pytest.approx(expected, rel=1e-9)
+
+
+def test_many_at_once_are_as_one_by_one():
+    generator = np.random.default_rng(7)
+    reference = Moments.of(generator.normal(0.2, 1.3, (600, 40)))
+    many = [Moments.of(generator.normal(size=(count, 40))) for count in (500, 41, 40, 12, 900)]
+    many.append(Moments.of(np.zeros((100, 40))))
+    together = frechet_distances(iter(many), reference)
+    for moments, found in zip(many, together, strict=True):
+        assert found.distance == pytest.approx(frechet_distance(moments, reference).distance, rel=1e-8)
+    singular = Moments.of(generator.normal(size=(20, 40)))
+    (found,) = frechet_distances([reference], singular)
+    assert found.distance == pytest.approx(frechet_distance(reference, singular).distance, rel=1e-8)
 
 
 def test_refusals():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from fid.extractors import load_extractor
-from fid.extractors.inception import RESIZES
+from fid.extractors import identity_of, load_extractor
+from fid.extractors.inception import MICRO_BATCH, RESIZES
 from fid.extractors.inception_network import FidInception
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -105,6 +105,38 @@ def test_grey_images_are_repeated(weights):
     extractor = load_extractor("inception", weights, layer="pool64")
     grey = torch.randint(0, 256, (2, 1, 16, 16), dtype=torch.uint8)
     assert torch.equal(extractor(grey).features, extractor(grey.expand(-1, 3, -1, -1)).features)
+
+
+def test_conventions_by_name(weights, golden):
+    images = torch.from_numpy(golden["inception/images_u8"])
+    pytorch_fid = load_extractor("inception-half-pixel-symmetric", weights)
+    assert pytorch_fid.name == "inception-half-pixel-symmetric"
+    assert relative(pytorch_fid(images).features, golden["inception/pytorch_fid_pool3"]) < TOLERANCE
+    named = identity_of("inception-pool768-antialiased-bicubic")
+    assert (named["dimension"], named["resize"]) == (768, "antialiased-bicubic")
+    for wrong in ("inception-symmetric-half-pixel", "inception-lanczos", "inception-bfloat16-bfloat16"):
+        with pytest.raises(ValueError, match="after `inception` come departures"):
+            identity_of(wrong)
+    with pytest.raises(ValueError, match="unknown extractor 'inceptionv4'"):
+        identity_of("inceptionv4")
+
+
+def test_bfloat16_says_so_and_stays_near(weights, golden):
+    images = torch.from_numpy(golden["inception/images_u8"])
+    fast = load_extractor("inception-bfloat16", weights)
+    found = fast(images)
+    assert fast.identity["arithmetic"] == "bfloat16"
+    assert found.features.dtype == found.logits.dtype == torch.float32
+    difference = relative(found.features, golden["inception/torch_fidelity_2048"])
+    assert TOLERANCE < difference < 2e-2  # 8 bits of mantissa through 48 convolutions
+
+
+def test_a_large_call_is_cut_into_the_same_small_passes(weights):
+    extractor = load_extractor("inception", weights, layer="pool64")
+    images = torch.randint(0, 256, (MICRO_BATCH + 3, 3, 8, 8), dtype=torch.uint8)
+    whole = extractor(images).features
+    parts = torch.cat([extractor(images[:MICRO_BATCH]).features, extractor(images[MICRO_BATCH:]).features])
+    assert torch.equal(whole, parts)
 
 
 def test_refusals(weights, tmp_path):

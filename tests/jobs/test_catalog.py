@@ -14,7 +14,7 @@ from jobs import catalog
 from jobs.configuration import Configuration
 from jobs.datasets import read_dataset
 from jobs.fingerprint import file_sha256
-from jobs.modelfiles import safetensors_metadata
+from jobs.modelfiles import UnresolvedError, safetensors_metadata
 from jobs.plan import costs
 from jobs.plan_report import bytes_text, count_text, plan_json, render_plan
 from jobs.sections import PredictorCorrector
@@ -155,6 +155,23 @@ def test_extractors_are_those_of_the_fid_package(nothing_added: Path):
     resolved = catalog.resolve_extractor(catalog.ExtractorSection(name="digits-cnn"), nothing_added)
     (path,) = resolved.files.values()
     assert load_extractor("digits-cnn", path).dimension == resolved.thing.dimension
+
+
+def test_conventions_and_weights_of_the_fid_inception(nothing_added: Path, tmp_path: Path, monkeypatch):
+    section = catalog.ExtractorSection(name="inception-pool64-half-pixel")
+    absent = catalog.resolve_extractor(section, nothing_added)
+    assert (absent.thing.dimension, absent.thing.logits, absent.thing.weights) == (64, 0, None)
+    assert "SDESWEEP_WEIGHTS_INCEPTION=FILE" in absent.missing[0]
+    file = tmp_path / "downloaded.pth"
+    file.write_bytes(b"weights")
+    monkeypatch.setenv("SDESWEEP_WEIGHTS_INCEPTION", str(file))
+    there = catalog.resolve_extractor(section, nothing_added)
+    assert list(there.files.values()) == [file]
+    monkeypatch.setenv("SDESWEEP_WEIGHTS_INCEPTION", str(file) + "x")
+    with pytest.raises(UnresolvedError, match=r"SDESWEEP_WEIGHTS_INCEPTION leads to .*x, where no file is"):
+        catalog.resolve_extractor(section, nothing_added)
+    with pytest.raises(UnresolvedError, match="after `inception` come departures"):
+        catalog.resolve_extractor(catalog.ExtractorSection(name="inception-sharp"), nothing_added)
 
 
 def test_known_data_sets_are_as_they_are_read():
