@@ -149,7 +149,8 @@ def load(
     dtype = ARITHMETICS[arithmetic]
     for unit in network.modules():
         if isinstance(unit, ConvUnit):
-            unit.to(dtype=dtype, memory_format=torch.channels_last)
+            unit.to(dtype)
+            unit.conv.weight.data = unit.conv.weight.data.contiguous(memory_format=torch.channels_last)
     offset, scale = NORMALISATIONS[normalisation]
 
     def prepare(images: Tensor) -> Tensor:
