@@ -54,6 +54,7 @@ class Outcome:
     complete: bool
     failed: int = 0
     reason: str = ""
+    closed: bool = False  # it stopped because its hours were over, or had not begun
 
     @property
     def exit_code(self) -> int:

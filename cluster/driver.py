@@ -36,13 +36,19 @@ class Driver:
         account: Account,
         observer: Observer,
         clock: Callable[[], float] = time.monotonic,
+        closing: Callable[[], str] = lambda: "",
     ) -> None:
-        """queue: holds the shards and the references that `account` counts; reductions are added here."""
+        """queue: holds the shards and the references that `account` counts; reductions are added here.
+
+        closing: why the hours of work end now, asked about once a second; empty while they go on.
+        """
         self._pool = pool
         self._queue = queue
         self._account = account
         self._observer = observer
         self._clock = clock
+        self._closing = closing
+        self._closed = False  # the hours of work are over
         self._failures: Counter[Assignment] = Counter()
         self._losses: Counter[Assignment] = Counter()
         self._idle_losses = 0  # in a row
@@ -70,12 +76,15 @@ class Driver:
                 self._handle(event)
             if self._stops:
                 self._drain("asked to stop")
+            elif not self._stop_reason and (reason := self._closing()):
+                self._closed = True
+                self._drain(reason)
             if not self._stop_reason and self._clock() >= self._resume_at:
                 self._assign()
                 self._trim()
             self._mind_absence()
             self._observer.tick(self._account)
-        return Outcome(self._all_done(), self._account.failed, self._stop_reason)
+        return Outcome(self._all_done(), self._account.failed, self._stop_reason, self._closed)
 
     def _all_done(self) -> bool:
         running = self._account.running.values()

@@ -41,10 +41,15 @@ OpenPool = Callable[[int, Callable[[str], None]], AbstractContextManager[WorkerP
 
 
 def run_sweep(
-    store: Store, sweep: Sweep, open_pool: OpenPool, display: Display, command: list[str]
+    store: Store,
+    sweep: Sweep,
+    open_pool: OpenPool,
+    display: Display,
+    command: list[str],
+    closing: Callable[[], str] = lambda: "",
 ) -> Outcome:
     """`run_sweeps` of one sweep, in a queue of its own name."""
-    return run_sweeps(store, [sweep], open_pool, display, command, sweep.name)
+    return run_sweeps(store, [sweep], open_pool, display, command, sweep.name, closing)
 
 
 def run_sweeps(
@@ -54,6 +59,7 @@ def run_sweeps(
     display: Display,
     command: list[str],
     queue: str,
+    closing: Callable[[], str] = lambda: "",
 ) -> Outcome:
     """Do what is left of some sweeps on one pool, in the order of their queue.
 
@@ -61,6 +67,7 @@ def run_sweeps(
 
     command: as typed, for the run records.
     queue: name under which the store keeps the order of the sweeps (`jobs/queue_state.py`).
+    closing: why no work may be done now; empty while it may.
     Raises LeaseHeldError when another driver is at work on one of them, NotRunnableError, and OSError when
     the store cannot be used at the start.
     """
@@ -80,7 +87,7 @@ def run_sweeps(
         observer = JointObserver(observers, joint, standing, display)
         outcome = Outcome(complete=True)
         if not all(each.idle for each in prepared.values()):
-            outcome = _work(joint, account, open_pool, observer)
+            outcome = _work(joint, account, open_pool, observer, closing)
         observer.end(outcome, account)
     return outcome
 
@@ -109,10 +116,18 @@ def _named_goals(prepared: Mapping[str, Prepared]) -> dict[str, Goal]:
     }
 
 
-def _work(queue: JointQueue, account: Account, open_pool: OpenPool, observer: JointObserver) -> Outcome:
+def _work(
+    queue: JointQueue,
+    account: Account,
+    open_pool: OpenPool,
+    observer: JointObserver,
+    closing: Callable[[], str],
+) -> Outcome:
+    if reason := closing():
+        return Outcome(complete=False, reason=reason, closed=True)
     try:
         with open_pool(len(queue) or len(account.tallies), observer.note) as pool:
-            driver = Driver(pool, queue, account, observer)
+            driver = Driver(pool, queue, account, observer, closing=closing)
             with _signals_stop(driver):  # only now: Ray puts handlers of its own when it starts
                 return driver.run()
     except (PoolError, LeaseLostError) as error:

@@ -124,7 +124,7 @@ def _describe_one(details: ErrorDetails, model: type[BaseModel]) -> tuple[Locati
     if kind == "missing":
         return location, "missing" + _choices(owner, str(location[-1]))
     if kind == "extra_forbidden":
-        known = list(owner.model_fields) if owner else []
+        known = [field.alias or name for name, field in owner.model_fields.items()] if owner else []
         near = suggestion(location[-1], known)
         return location, f"unknown key{near or '; the keys here are ' + ', '.join(known)}"
     if kind == "literal_error":

@@ -29,6 +29,7 @@ from jobs.sections import (
     Sampler,
     Section,
 )
+from jobs.window import Window
 
 
 def _named(value: object) -> object:
@@ -190,6 +191,7 @@ class Head(Section):
     name: PlainName
     description: str = ""
     store: str = "runs"
+    window: Window | None = None
     sweep: SweepSection | None = None
     published: Annotated[tuple[PublishedSection, ...], BeforeValidator(_listed)] = ()
 

@@ -48,7 +48,7 @@ def build_spec(
 ) -> Spec:
     """Check a parsed document and return it as a spec. Raises SpecError."""
     head_overrides = {
-        key: value for key, value in overrides.items() if key in ("name", "store", "description")
+        key: value for key, value in overrides.items() if key in ("name", "store", "description", "window")
     }
     cell_overrides = {key: value for key, value in overrides.items() if key not in head_overrides}
     document = {**document, **head_overrides}

@@ -16,6 +16,7 @@ from jobs.problems import Location, Problem, SpecError, not_one_of, path_text
 from jobs.resolution import Resolver
 from jobs.sections import PlainName, PublishedValue, Resources, Section
 from jobs.spec import Spec
+from jobs.window import Window
 
 MAX_CONFIGURATIONS = 10_000
 
@@ -34,6 +35,7 @@ class Sweep(Section):
     resources: Resources
     files: dict[str, str]  # sha256 -> path on this machine of the weights to be put into the store
     missing: tuple[str, ...]  # what must be done before it can run; empty: it can
+    window: Window | None = None  # the hours in which it may be worked on
 
     def to_json(self) -> str:
         """The text of `sweep.json`."""
@@ -87,6 +89,7 @@ def _draft(spec: Spec) -> tuple[Sweep, list[Problem]]:
         resources=configurations[0].resources if configurations else Resources(),
         files={digest: str(path) for digest, path in resolver.files.items()},
         missing=tuple(resolver.missing),
+        window=spec.window,
     )
     return sweep, problems
 

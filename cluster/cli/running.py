@@ -10,9 +10,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cluster.cli.common import command, emit, expand_spec, load_sweep, open_store, page_url, store_option
+from cluster.cli.common import (
+    INCOMPLETE,
+    command,
+    emit,
+    expand_spec,
+    load_sweep,
+    open_store,
+    page_url,
+    store_option,
+)
+from cluster.cli.hours import When, nights_of, with_hours
 
 if TYPE_CHECKING:
+    from cluster.account import Outcome
+    from cluster.nights import Nights
     from cluster.pool import WorkerPool
     from jobs.store import Store
     from jobs.sweep import Sweep
@@ -38,6 +50,7 @@ workers_option = click.option(
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key in every cell.")
 @address_option
 @workers_option
+@with_hours
 @command
 def run(
     spec: str,
@@ -45,20 +58,23 @@ def run(
     settings: tuple[str, ...],
     address: str | None,
     workers: int | None,
+    when: When,
     as_json: bool,
 ) -> int:
     """Run SPEC, a file or the name of a ready spec; what is done already is kept.
 
     Killed or stopped at any moment, the same command goes on where it was, to the same bits. Ctrl-C (or
-    SIGTERM) snapshots the work and exits with 75; a second one exits at once.
+    SIGTERM) snapshots the work and exits with 75; a second one exits at once. The end of the spec's window,
+    or --until, does what the first one does.
 
     \b
     Examples:
       sdesweep run digits-demo --store runs
       sdesweep run my-spec.yaml --set samples=100 --workers 2 --json
+      sdesweep run my-spec.yaml --until 07:00
     """
     sweep = expand_spec(spec, settings, store)
-    return _run(open_store(sweep.store), sweep, address, workers, as_json)
+    return _run(open_store(sweep.store), sweep, address, workers, when, as_json)
 
 
 @click.command()
@@ -66,8 +82,9 @@ def run(
 @store_option
 @address_option
 @workers_option
+@with_hours
 @command
-def resume(name: str, store: str, address: str | None, workers: int | None, as_json: bool) -> int:
+def resume(name: str, store: str, address: str | None, workers: int | None, when: When, as_json: bool) -> int:
     """Go on with the sweep NAME from the store's own record of it; its spec file is not needed.
 
     \b
@@ -75,17 +92,21 @@ def resume(name: str, store: str, address: str | None, workers: int | None, as_j
       sdesweep resume digits-demo --store runs
     """
     opened = open_store(store)
-    return _run(opened, load_sweep(opened, name), address, workers, as_json)
+    return _run(opened, load_sweep(opened, name), address, workers, when, as_json)
 
 
-def _run(store: Store, sweep: Sweep, address: str | None, workers: int | None, as_json: bool) -> int:
+def _run(
+    store: Store, sweep: Sweep, address: str | None, workers: int | None, when: When, as_json: bool
+) -> int:
     from rich.console import Console
 
     from cluster.display import open_display
+    from cluster.nights import run_nights
     from cluster.ray_session import open_ray_pool
     from cluster.run import run_sweep
 
     resources = sweep.resources
+    nights = nights_of([sweep], when)
 
     def open_pool(most: int, note: Callable[[str], None]) -> AbstractContextManager[WorkerPool]:
         note("starting Ray on this machine" if address is None else f"joining the Ray cluster at {address}")
@@ -95,25 +116,33 @@ def _run(store: Store, sweep: Sweep, address: str | None, workers: int | None, a
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the work begins, both just end it
     console = Console(file=sys.stdout)
     with open_display(console, quiet=as_json) as display:
-        outcome = run_sweep(store, sweep, open_pool, display, sys.argv)
-    _show_end(store, sweep, outcome.exit_code, outcome.reason, as_json)
-    return outcome.exit_code
+
+        def attempt() -> Outcome:
+            return run_sweep(store, sweep, open_pool, display, sys.argv, nights.closing)
+
+        outcome = run_nights(attempt, nights, display.note) if when.wait else attempt()
+    code = 0 if when.batch and outcome.closed else outcome.exit_code
+    _show_end(store, sweep, outcome, code, nights, as_json)
+    return code
 
 
-def _show_end(store: Store, sweep: Sweep, exit_code: int, reason: str, as_json: bool) -> None:
+def _show_end(store: Store, sweep: Sweep, outcome: Outcome, code: int, nights: Nights, as_json: bool) -> None:
     from rich.console import Console
 
     from jobs.paths import SweepPaths
     from jobs.report import render_table
     from jobs.results import SweepResults
 
-    ended = {"sweep": sweep.name, "store": store.url, "exit_code": exit_code, "reason": reason}
-    if exit_code == 75:
+    ended = {"sweep": sweep.name, "store": store.url, "exit_code": code, "reason": outcome.reason}
+    if outcome.exit_code == INCOMPLETE:
         again = f"sdesweep resume {sweep.name} --store {store.url}"
+        opens = nights.next_opening() if outcome.closed else None
         if as_json:
-            emit({**ended, "resume": again})
-        else:
-            click.echo(f"incomplete: {reason}\nto go on: {again}")
+            emit({**ended, "outcome": "incomplete", "resume": again, "next_opening": opens})
+            return
+        click.echo(f"incomplete: {outcome.reason}\nto go on: {again}")
+        if opens:
+            click.echo(f"next hours of work: {nights.spoken(opens)}")
         return
     results = SweepResults.model_validate_json(store.get(SweepPaths(sweep.name).results))
     page = page_url(store, sweep.name)
@@ -122,6 +151,6 @@ def _show_end(store: Store, sweep: Sweep, exit_code: int, reason: str, as_json: 
         return
     width = max(80, Console().width)
     click.echo(render_table(results, colour=sys.stdout.isatty(), width=width), nl=False)
-    if exit_code == 1:
+    if outcome.exit_code == 1:
         click.echo(f"some work failed: `sdesweep status {sweep.name} --store {store.url}` tells why")
     click.echo(f"page: {page}")
