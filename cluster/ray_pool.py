@@ -17,11 +17,13 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayError, RayTaskError
 
+from cluster.demand import Demand, Machine
 from cluster.pool import Advanced, Event, Failed, Lost, PoolError, Ready
 from cluster.ray_worker import CONTROL, MAX_TRACEBACK, Place, ShardWorker
 from jobs.assignment import Assignment
 
 POLL = 2.0  # seconds between questions to a busy worker
+GROW = 5.0  # seconds between looks at how many machines there are
 ANSWER = 60.0  # seconds that fetching an answer may take that is there already
 LOG_LINES = 5  # of a lost worker's log, in the message
 
@@ -32,13 +34,16 @@ _Actor: Any = ray.remote(concurrency_groups={CONTROL: 1})(ShardWorker)  # type: 
 
 
 class RayPool:
-    """So many actors, each with `cpus` and `gpus` of the cluster that this process is connected to."""
+    """Actors on the cluster that this process is connected to: more as machines join, until the tail."""
 
-    def __init__(self, store: str, workers: int, cpus: float, gpus: float) -> None:
-        """store: its URL, which must mean the same on every machine."""
+    def __init__(self, store: str, demand: Demand, work: int) -> None:
+        """store: its URL, which must mean the same on every machine. work: workers that find something to do."""
         self._store = store
-        self._cpus = cpus
-        self._gpus = gpus
+        self._demand = demand
+        self._work = work
+        self._growing = True  # until workers are given back
+        self._begun = 0  # workers so far
+        self._looked = -math.inf
         self._actors: dict[int, Any] = {}
         self._places: dict[int, Place] = {}
         self._hellos: dict[ray.ObjectRef, int] = {}
@@ -46,12 +51,13 @@ class RayPool:
         self._assignments: dict[int, Assignment] = {}
         self._questions: dict[ray.ObjectRef, int] = {}
         self._asked = 0.0
-        for number in range(workers):
-            self._start(number)
+        self._grow()
 
     def wait(self, timeout: float) -> list[Event]:
         if time.monotonic() - self._asked >= POLL:
             self._ask()
+        if time.monotonic() - self._looked >= GROW:
+            self._grow()
         references = [*self._tasks, *self._hellos, *self._questions]
         if not references:
             time.sleep(timeout)
@@ -73,10 +79,12 @@ class RayPool:
             self._actors[worker].drain.remote()
 
     def release(self, worker: int) -> None:
+        self._growing = False
         del self._places[worker]
         ray.kill(self._actors.pop(worker), no_restart=True)
 
     def release_waiting(self) -> None:
+        self._growing = False
         for worker in self._hellos.values():
             ray.kill(self._actors.pop(worker), no_restart=True)
         self._hellos.clear()
@@ -89,11 +97,24 @@ class RayPool:
 
     # --- actors -----------------------------------------------------------------------------------------
 
+    def _grow(self) -> None:
+        """Ask for the workers that the machines which have joined can hold."""
+        self._looked = time.monotonic()
+        if self._growing:
+            wanted = self._demand.wanted(self._demand.room(machines()), self._work)
+            while self._begun < wanted:
+                self._start(self._begun)
+                self._begun += 1
+
     def _start(self, worker: int) -> None:
-        threads = max(1, math.floor(self._cpus))
+        threads = max(1, math.floor(self._demand.cpus))
+        best, *others = self._demand.selectors or (None,)
         self._actors[worker] = _Actor.options(
-            num_cpus=self._cpus,
-            num_gpus=self._gpus,
+            num_cpus=self._demand.cpus,
+            num_gpus=self._demand.gpus,
+            memory=self._demand.memory or None,
+            label_selector=best,
+            fallback_strategy=[{"label_selector": other} for other in others] or None,
             max_restarts=-1,
             max_task_retries=0,  # and no runtime_env: processes that Ray has begun beforehand can be used
         ).remote(worker, self._store, threads)
@@ -155,6 +176,11 @@ class RayPool:
                 self._greet(worker)
             return Lost(worker, assignment, _obituary(place, error))
         return event
+
+
+def machines() -> list[Machine]:
+    """The machines of the cluster that are there now."""
+    return [Machine(node["Resources"], node.get("Labels", {})) for node in ray.nodes() if node["Alive"]]
 
 
 def _obituary(place: Place, error: RayError) -> str:

@@ -16,10 +16,11 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
+from cluster.demand import Demand, Machine, describe_machines
 from cluster.pool import PoolError, WorkerPool
 
 _log = logging.getLogger(__name__)
@@ -31,30 +32,39 @@ MAX_TEMPORARY = 40  # characters of the temporary folder's name, so that Ray's s
 
 
 @contextmanager
-def open_ray_pool(
-    store: str, address: str | None, workers: int | None, cpus: float, gpus: float, most: int
-) -> Iterator[WorkerPool]:
+def open_ray_pool(store: str, address: str | None, demand: Demand, work: int) -> Iterator[WorkerPool]:
     """Workers on a Ray cluster.
 
     store: URL, which must mean the same on every machine.
     address: of a running cluster ("auto", "host:port"); None for an embedded one.
-    workers: None for as many as the cluster has room for now; each takes `cpus` and `gpus`.
-    most: workers that there is something to do for.
-    Raises PoolError when the cluster cannot be reached or has no room for a single worker.
+    work: workers that there is something to do for.
+    Raises PoolError when the cluster cannot be reached, or has no room for a worker and none is asked for
+    whatever room there is.
     """
-    with _connected(address, workers, cpus, gpus) as room:
-        from cluster.ray_pool import RayPool
+    with _connected(address, demand):
+        from cluster.ray_pool import RayPool, machines
 
-        pool = RayPool(store, min(room, most), cpus, gpus)
+        there = machines()
+        if demand.least is None and not demand.room(there):
+            raise PoolError(no_room(demand, there))
+        pool = RayPool(store, demand, work)
         try:
             yield pool
         finally:
             pool.close()
 
 
+def no_room(demand: Demand, there: Sequence[Machine]) -> str:
+    """Why no worker can live on these machines, and what to do."""
+    return (
+        f"no machine has room for a worker, which takes {demand}; there are {describe_machines(there)}: "
+        "change `resources` in the spec, or give --workers to wait for machines"
+    )
+
+
 @contextmanager
-def _connected(address: str | None, workers: int | None, cpus: float, gpus: float) -> Iterator[int]:
-    """Be connected to a cluster; yields the number of workers that it is to have."""
+def _connected(address: str | None, demand: Demand) -> Iterator[None]:
+    """Be connected to a cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is not None:
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", JOIN_RETRIES)
@@ -65,23 +75,23 @@ def _connected(address: str | None, workers: int | None, cpus: float, gpus: floa
         with redirect_stdout(_Messages()):
             try:
                 if folder is not None:
-                    _start_embedded(folder, workers, cpus, gpus)
+                    _start_embedded(folder, demand)
                 else:
                     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except Exception as error:  # Ray raises bare ones when a node does not come up in time
                 raise PoolError(_refusal(address, error)) from error
             try:
-                yield workers or _room(ray.cluster_resources(), cpus, gpus)
+                yield
             finally:
                 ray.shutdown()
 
 
-def _start_embedded(folder: Path, workers: int | None, cpus: float, gpus: float) -> None:
+def _start_embedded(folder: Path, demand: Demand) -> None:
     import ray
 
     ray.init(
         address="local",  # also where RAY_ADDRESS names another cluster
-        num_cpus=None if workers is None else math.ceil(workers * cpus),
+        num_cpus=None if demand.most is None else math.ceil(demand.most * demand.cpus),
         include_dashboard=False,
         object_store_memory=OBJECT_STORE,
         log_to_driver=False,
@@ -133,20 +143,6 @@ def _refuse_unreachable(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=REACH).close()
     except (OSError, OverflowError) as error:
         raise PoolError(_refusal(address, error)) from error
-
-
-def _room(resources: dict[str, float], cpus: float, gpus: float) -> int:
-    """How many workers a cluster can hold."""
-    room = math.floor(resources.get("CPU", 0) / cpus)
-    if gpus:
-        room = min(room, math.floor(resources.get("GPU", 0) / gpus))
-    if room < 1:
-        has = f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"
-        raise PoolError(
-            f"the cluster has {has}, a worker needs {cpus:g} and {gpus:g}: "
-            "change resources.cpus and resources.gpus, or give --workers to wait for machines"
-        )
-    return room
 
 
 def _refusal(address: str | None, error: Exception) -> str:

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 #: One component of a path: no slash, no leading dot, so it can never leave its directory.
@@ -188,13 +196,68 @@ class DataSet(Section):
     path: str | None = None  # Parquet file, folder or npz; absolute once resolved
 
 
+def _worker_count(value: object) -> object:
+    """`auto` and a whole number stand for `{min: ..., max: ...}`."""
+    if value is None or value == "auto":
+        return {}
+    if isinstance(value, str):
+        raise PydanticCustomError("spec", "is neither a whole number, nor 'auto', nor {min: N, max: N}")
+    return {"min": value, "max": value} if isinstance(value, int | float) else value
+
+
+class WorkerCount(Section):
+    """How many workers: at least `min` are asked for, and never more than `max`; between, as many as fit."""
+
+    min: PositiveInt | None = None
+    max: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> WorkerCount:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise PydanticCustomError("spec", "has a min above its max")
+        return self
+
+
+_LABEL = r"[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?"
+LabelKey = Annotated[str, StringConstraints(pattern=rf"^([a-zA-Z0-9.-]{{1,253}}/)?{_LABEL}$")]
+#: A value of a machine's label, `!value`, `in(a, b)` or `!in(a, b)`.
+LabelCondition = Annotated[
+    str, StringConstraints(pattern=rf"^!?({_LABEL}|in\({_LABEL}(, ?{_LABEL})*\))$", max_length=1000)
+]
+LabelSelector = dict[LabelKey, LabelCondition]
+
+
+def _listed_selectors(value: object) -> object:
+    """One selector stands for a list of one; lists become tuples."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+class Process(Section):
+    """What one process takes of a machine."""
+
+    cpus: Annotated[float, Field(ge=0)] = 0.0
+    memory: Positive | None = None  # GiB
+    labels: Annotated[tuple[LabelSelector, ...], BeforeValidator(_listed_selectors)] = ()
+
+
 class Resources(Section):
     """What the work may use. No result depends on it, but for `micro_batch` in the last bits."""
 
-    workers: IntOrAuto = None
+    workers: Annotated[WorkerCount, BeforeValidator(_worker_count)] = WorkerCount()
     cpus: Positive = 1.0  # for each worker
     gpus: Annotated[float, Field(ge=0)] = 0.0  # for each worker; a fraction shares a device
+    memory: Positive | None = None  # GiB for each worker
+    #: Of the machines for workers: what all of the first selector asks for, else of the second, ...
+    labels: Annotated[tuple[LabelSelector, ...], BeforeValidator(_listed_selectors)] = ()
+    driver: Process = Process()  # of a submitted run
     micro_batch: IntOrAuto = None
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_above_one(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise PydanticCustomError("spec", "is neither a fraction of one device nor a whole number")
+        return gpus
 
 
 class PublishedValue(Section):

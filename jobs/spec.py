@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from jobs.paths import SHARED_FOLDERS
 from jobs.sections import (
     Count,
     DataSet,
@@ -194,6 +195,15 @@ class Head(Section):
     window: Window | None = None
     sweep: SweepSection | None = None
     published: Annotated[tuple[PublishedSection, ...], BeforeValidator(_listed)] = ()
+
+    @field_validator("name")
+    @classmethod
+    def _folder_of_its_own(cls, name: str) -> str:
+        if name in SHARED_FOLDERS:
+            raise PydanticCustomError(
+                "spec", "is a folder that all sweeps of a store share; take another name"
+            )
+        return name
 
 
 class Spec(Head):

@@ -117,8 +117,9 @@ def _at_odds(configurations: Sequence[Configuration]) -> Iterator[Problem]:
 
 def _uneven(configurations: Sequence[Configuration]) -> Iterator[Problem]:
     """Workers serve all cells, so only the micro-batch is a cell's own."""
-    for key in ("workers", "cpus", "gpus"):
-        if len({getattr(each.resources, key) for each in configurations}) > 1:
+    for key in (key for key in Resources.model_fields if key != "micro_batch"):
+        values = [getattr(each.resources, key) for each in configurations]
+        if any(value != values[0] for value in values):
             message = "differs between cells, and workers serve all of them: set it once, at the top level"
             yield Problem(f"resources.{key}", message)
 

@@ -100,18 +100,18 @@ def _run(
 ) -> int:
     from rich.console import Console
 
+    from cluster.demand import Demand
     from cluster.display import open_display
     from cluster.nights import run_nights
     from cluster.ray_session import open_ray_pool
     from cluster.run import run_sweep
 
-    resources = sweep.resources
+    demand = Demand.of(sweep.resources, workers)
     nights = nights_of([sweep], when)
 
     def open_pool(most: int, note: Callable[[str], None]) -> AbstractContextManager[WorkerPool]:
         note("starting Ray on this machine" if address is None else f"joining the Ray cluster at {address}")
-        asked = workers or resources.workers
-        return open_ray_pool(store.url, address, asked, resources.cpus, resources.gpus, most)
+        return open_ray_pool(store.url, address, demand, most)
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the work begins, both just end it
     console = Console(file=sys.stdout)

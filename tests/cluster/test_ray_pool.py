@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.demand import Demand
 from cluster.pool import Event, Failed, Finished, GivenUp, Lost, Ready, WorkerPool
 from cluster.prepare import prepare
 from cluster.ray_session import open_ray_pool
@@ -35,7 +36,7 @@ def pool(folder: Path) -> Iterator[WorkerPool]:
     """Two workers on an embedded cluster, which the tests below share in their order."""
     patch = pytest.MonkeyPatch()
     patch.setenv("HOME", str(folder))
-    with open_ray_pool(str(folder / "store"), None, 2, cpus=1.0, gpus=0.0, most=2) as opened:
+    with open_ray_pool(str(folder / "store"), None, Demand(least=2, most=2), work=2) as opened:
         yield opened
     patch.undo()
 
@@ -156,8 +157,9 @@ def test_causes_of_failures():
 def test_a_cluster_that_is_not_there_is_told_at_once(address, message):
     """In a process of its own, as Ray connects a process once."""
     code = (
+        "from cluster.demand import Demand\n"
         "from cluster.ray_session import open_ray_pool\n"
-        f"with open_ray_pool('nowhere', {address!r}, 1, 1.0, 0.0, 1): pass"
+        f"with open_ray_pool('nowhere', {address!r}, Demand(), 1): pass"
     )
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT)

@@ -10,7 +10,7 @@ from jobs.configuration import Configuration
 from jobs.layers import Layers, nest
 from jobs.plan import costs
 from jobs.plan_report import plan_json
-from jobs.sections import PredictorCorrector
+from jobs.sections import PredictorCorrector, WorkerCount
 from jobs.sweep import Sweep
 
 BASE = """
@@ -262,7 +262,7 @@ def test_workers_are_the_same_for_all_cells(folder: Path):
         f"resources.gpus: {message}",
     ]
     sweep = sweep_of(folder, BASE + "resources: {gpus: 0.5, workers: 3}\n" + axes % "micro_batch: 64")
-    assert (sweep.resources.gpus, sweep.resources.workers) == (0.5, 3)
+    assert (sweep.resources.gpus, sweep.resources.workers) == (0.5, WorkerCount(min=3, max=3))
     assert [each.resources.micro_batch for each in sweep.configurations] == [None, 64]
 
 
