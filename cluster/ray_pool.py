@@ -37,7 +37,7 @@ class RayPool:
     """Actors on the cluster that this process is connected to: more as machines join, until the tail."""
 
     def __init__(self, store: str, demand: Demand, work: int) -> None:
-        """store: its URL, which must mean the same on every machine. work: workers that find something to do."""
+        """store: its URL, which must mean the same on every machine. work: most workers of use."""
         self._store = store
         self._demand = demand
         self._work = work
