@@ -20,7 +20,7 @@ from jobs.configuration import Configuration
 from jobs.digests import add_digests
 from jobs.fingerprint import canonical_json
 from jobs.ledger import ConfigurationLedger, clear_failures, mend, scan
-from jobs.paths import ConfigurationPaths, SweepPaths, extractor_key
+from jobs.paths import ConfigurationPaths, SweepPaths
 from jobs.plan import plan
 from jobs.references import load_reference
 from jobs.results import Result
@@ -173,7 +173,7 @@ def _goal(configuration: Configuration, ledger: ConfigurationLedger, shards: lis
 
 
 def _extractor_keys(configuration: Configuration) -> list[str]:
-    return [extractor_key(extractor.name, extractor.weights or "") for extractor in configuration.extractors]
+    return [extractor.key for extractor in configuration.extractors]
 
 
 def _assignment(kind: Literal["reference", "reduce"], sweep: str, configuration: Configuration) -> Assignment:

@@ -12,7 +12,7 @@ from typing import Literal
 from jobs import lease, runrecord
 from jobs.configuration import Configuration
 from jobs.ledger import failures, scan
-from jobs.paths import SweepPaths, extractor_key
+from jobs.paths import SweepPaths
 from jobs.plan import plan
 from jobs.runrecord import RunRecord
 from jobs.store import Store
@@ -104,7 +104,7 @@ def _driver(store: Store, paths: SweepPaths) -> Driver:
 
 def _configuration(store: Store, paths: SweepPaths, configuration: Configuration) -> ConfigurationStatus:
     own = paths.configuration(configuration.fingerprint)
-    keys = [extractor_key(extractor.name, extractor.weights or "") for extractor in configuration.extractors]
+    keys = [extractor.key for extractor in configuration.extractors]
     ledger = scan(store, own, keys)
     left = len(plan(configuration, ledger.done))
     wanted = [done for done in ledger.done if done.start < configuration.samples]

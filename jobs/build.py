@@ -93,8 +93,7 @@ def _checked(name: str, digest: str | None, weights: Weights) -> Path:
 def _images(model: data.Model, device: torch.device | str) -> Tensor:
     if model.dataset is None:
         raise WrongWeightsError(f"{model.name} names no data set to read")
-    path = None if model.dataset.path is None else Path(model.dataset.path)
-    found = read_dataset(model.dataset.name, path)
+    found = read_dataset(model.dataset.name, model.dataset.path, model.dataset.split)
     if found.content_hash != model.content:
         raise WrongWeightsError(
             f"data set {model.name} has changed since it was planned with: content {found.content_hash}, "

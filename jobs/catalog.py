@@ -11,7 +11,7 @@ import functools
 import importlib.resources
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -297,8 +297,18 @@ def _extractor_files(name: str) -> list[Path]:
     ]
 
 
-def resolve_reference(section: DataSet, folder: Path) -> Resolved[DataSet]:
-    """Return the data set of a reference. Raises UnresolvedError."""
+def resolve_reference(section: DataSet, folder: Path, named: Collection[str] = ()) -> Resolved[DataSet]:
+    """Return the data set of a reference; `named`: references that the store has. Raises UnresolvedError."""
+    if section.path is None and section.split is not None:
+        raise UnresolvedError("splits are of data sets by path; this one has none", "split")
+    if section.path is None and section.name in named:
+        return Resolved(section)
+    if section.path is None and section.name not in DATA_SETS:
+        raise UnresolvedError(
+            f"unknown reference {not_one_of(section.name, [*DATA_SETS, *named])}; others need a path, or "
+            f"`sdesweep reference build {section.name} --from PATH` brings them into the store",
+            "name",
+        )
     if section.path is not None and (unset := unset_variable(section.path)):
         return Resolved(section, missing=(_set_variable(unset, section.name),))
     return Resolved(resolve_data_set(section, folder))
@@ -307,7 +317,7 @@ def resolve_reference(section: DataSet, folder: Path) -> Resolved[DataSet]:
 def resolve_data_set(section: DataSet, folder: Path, *key: str) -> DataSet:
     """Return the data set with its path absolute. Raises UnresolvedError."""
     if section.path is not None:
-        return DataSet(name=section.name, path=str(expand(section.path, folder, *key, "path")))
+        return section.model_copy(update={"path": str(expand(section.path, folder, *key, "path"))})
     if section.name not in DATA_SETS:
         known = ", ".join(DATA_SETS) + suggestion(section.name, DATA_SETS)
         message = f"unknown data set {section.name!r}: others than these need a path: {known}"
@@ -318,7 +328,9 @@ def resolve_data_set(section: DataSet, folder: Path, *key: str) -> DataSet:
 def _data_set_model(section: DataSet, folder: Path, *key: str) -> Resolved[Model]:
     """A data set as what the control `real` samples from."""
     data_set = resolve_data_set(section, folder, *key)
-    known = DATA_SETS[data_set.name] if data_set.path is None else _read(data_set.name, Path(data_set.path))
+    known = DATA_SETS.get(data_set.name)
+    if data_set.path is not None or known is None:
+        known = _read(data_set.name, str(data_set.path), data_set.split)
     model = Model(
         name=data_set.name,
         family="dataset",
@@ -331,12 +343,12 @@ def _data_set_model(section: DataSet, folder: Path, *key: str) -> Resolved[Model
 
 
 @functools.cache
-def _read(name: str, path: Path) -> KnownDataSet:
+def _read(name: str, path: str, split: str | None) -> KnownDataSet:
     """Read a whole data set for what must be known of it."""
     from jobs.datasets import DatasetError, read_dataset  # imports pyarrow
 
     try:
-        data = read_dataset(name, path)
+        data = read_dataset(name, path, split)
     except DatasetError as error:
         raise UnresolvedError(str(error), "dataset") from None
     channels, height, width = data.images.shape[1:]

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from jobs import fingerprint as hashing
+from jobs.paths import extractor_key
 from jobs.sections import (
     DDLS,
     EDM,
@@ -79,6 +80,11 @@ class Extractor(Section):
     weights: Digest | None  # None: not here yet
     dimension: int
     logits: int = 0  # width of its class logits; 0: none
+
+    @property
+    def key(self) -> str:
+        """Folder of its features."""
+        return extractor_key(self.name, self.weights or "")
 
     @property
     def missing(self) -> bool:

@@ -7,6 +7,8 @@ content hash that names it in references and training records. Knows nothing of 
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +17,11 @@ import numpy as np
 import pyarrow.parquet
 
 from jobs.archives import is_cifar, is_idx, read_cifar, read_idx
-from jobs.imagefiles import DatasetError, decode_all, image_paths
+from jobs.imagefiles import IMAGE_SUFFIXES, DatasetError, decode_all, image_paths
 
-__all__ = ["BUILT_IN", "Dataset", "DatasetError", "read_dataset", "read_digits"]
+__all__ = ["BUILT_IN", "HUB", "Dataset", "DatasetError", "read_dataset", "read_digits"]
 
+HUB = "datasets:"  # begins the path of a data set that the library `datasets` loads
 BUILT_IN = ("digits", "digits-train", "digits-heldout")
 
 
@@ -29,6 +32,7 @@ class Dataset:
     name: str
     images: np.ndarray  # (count, channels, height, width) uint8
     labels: np.ndarray | None = None  # (count,) int64
+    skipped: tuple[str, ...] = ()  # images that were left out: where each is, and what is wrong with it
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
@@ -54,7 +58,9 @@ class Dataset:
         return digest.hexdigest()
 
 
-def read_dataset(name: str, path: Path | None = None, split: str | None = None) -> Dataset:
+def read_dataset(
+    name: str, path: str | Path | None = None, split: str | None = None, *, skip_unreadable: bool = False
+) -> Dataset:
     """Read a built-in data set by its name, or any other from a path.
 
     Args:
@@ -62,8 +68,11 @@ def read_dataset(name: str, path: Path | None = None, split: str | None = None) 
         path: a Parquet file or folder of them, with a column `image` or `img` (struct<bytes, path> or bytes)
             and perhaps `label` or `labels`; an npz archive with `images` (or `arr_0`) and perhaps `labels`;
             a CIFAR archive (python or binary), packed or not; an idx file of images, zipped or not; or a
-            folder of image files, where sorted subfolders are the labels.
-        split: `train` or `test` of a CIFAR archive; of a folder of Parquet files, how their names begin.
+            folder of image files, where sorted subfolders are the labels. `datasets:NAME` is a data set of
+            the Hugging Face hub, or a folder that its library knows how to load.
+        split: `train` or `test` of a CIFAR archive; of a folder of Parquet files, and of a single file,
+            how the name begins; of a data set of the hub, as it is called there.
+        skip_unreadable: leave out images in files that cannot be used, and name them in `skipped`.
 
     Raises:
         DatasetError: unknown name, missing path, no images, or images that cannot be used, all of them named.
@@ -74,19 +83,22 @@ def read_dataset(name: str, path: Path | None = None, split: str | None = None) 
                 f"unknown data set {name!r}: built in are {', '.join(BUILT_IN)}; for any other give a path"
             )
         return read_digits(None if name == "digits" else name.removeprefix("digits-"))
+    if str(path).startswith(HUB):
+        return _read_hub(name, str(path).removeprefix(HUB), split, skip_unreadable)
+    path = Path(path)
     if not path.exists():
         raise DatasetError(f"{name}: no such file or folder: {path}")
     if is_cifar(path):
         return Dataset(name, *read_cifar(name, path, split))
     shards = sorted(path.glob("*.parquet")) if path.is_dir() else []
     if shards:
-        return _read_parquet(name, _of_split(name, shards, split))
-    if split is not None:
+        return _read_parquet(name, _of_split(name, shards, split), skip_unreadable)
+    if split is not None and not _is_of_split(path, split):
         raise DatasetError(f"{name}: {path} has no splits to choose {split!r} from")
     if path.is_dir():
-        return _read_folder(name, path)
+        return _read_folder(name, path, skip_unreadable)
     if path.suffix == ".parquet":
-        return _read_parquet(name, [path])
+        return _read_parquet(name, [path], skip_unreadable)
     if path.suffix == ".npz":
         return _read_npz(name, path)
     if is_idx(path):
@@ -94,6 +106,11 @@ def read_dataset(name: str, path: Path | None = None, split: str | None = None) 
     raise DatasetError(
         f"{name}: {path} is neither a folder nor a .parquet, .npz or idx file, nor an archive of CIFAR"
     )
+
+
+def _is_of_split(path: Path, split: str) -> bool:
+    """Whether a file's own name says that it is of a split; the test images of MNIST are called t10k."""
+    return path.is_file() and path.name.startswith((split, "t10k") if split == "test" else split)
 
 
 def _of_split(name: str, shards: list[Path], split: str | None) -> list[Path]:
@@ -128,23 +145,31 @@ def read_digits(split: str | None = None) -> Dataset:
     return Dataset(name, images[chosen[split]], labels[chosen[split]])
 
 
-def _read_folder(name: str, folder: Path) -> Dataset:
-    files = image_paths(name, folder)
-    images = decode_all(name, ((str(path), path.read_bytes()) for path in files))
-    parents = [path.parent.relative_to(folder).as_posix() for path in files]
-    if "." in parents:
-        return Dataset(name, images)
-    classes = {parent: number for number, parent in enumerate(sorted(set(parents)))}
-    return Dataset(name, images, np.array([classes[parent] for parent in parents], dtype=np.int64))
+def _read_folder(name: str, folder: Path, skip: bool) -> Dataset:
+    files, disguised = image_paths(folder)
+    if not files and not disguised:
+        raise DatasetError(f"{name}: no image files ({', '.join(IMAGE_SUFFIXES)}) under {folder}")
+    found = decode_all(name, ((str(path), path.read_bytes()) for path in files), disguised, skip=skip)
+    parents = [files[number].parent.relative_to(folder).as_posix() for number in found.kept]
+    labels = None
+    if "." not in parents:
+        classes = {parent: number for number, parent in enumerate(sorted(set(parents)))}
+        labels = np.array([classes[parent] for parent in parents], dtype=np.int64)
+    return Dataset(name, found.images, labels, found.skipped)
 
 
 def _read_npz(name: str, path: Path) -> Dataset:
-    with np.load(path, allow_pickle=False) as archive:
-        key = next((key for key in ("images", "arr_0") if key in archive), None)
-        if key is None:
-            raise DatasetError(f"{name}: {path} has no array 'images' or 'arr_0', only {sorted(archive)}")
-        images = archive[key]
-        labels = archive["labels"].astype(np.int64) if "labels" in archive else None
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            key = next((key for key in ("images", "arr_0") if key in archive), None)
+            if key is None:
+                raise DatasetError(f"{name}: {path} has no array 'images' or 'arr_0', only {sorted(archive)}")
+            images = archive[key]
+            labels = archive["labels"].astype(np.int64) if "labels" in archive else None
+    except DatasetError:
+        raise
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DatasetError(f"{name}: {path} is no readable npz archive: {error}") from error
     if images.ndim == 3:
         images = images[:, None]
     elif images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
@@ -152,7 +177,7 @@ def _read_npz(name: str, path: Path) -> Dataset:
     return Dataset(name, images, labels)
 
 
-def _read_parquet(name: str, paths: list[Path]) -> Dataset:
+def _read_parquet(name: str, paths: list[Path], skip: bool) -> Dataset:
     payloads: list[tuple[str, bytes | None]] = []
     labels: list[np.ndarray] = []
     for path in paths:
@@ -173,5 +198,34 @@ def _read_parquet(name: str, paths: list[Path]) -> Dataset:
         ]
         if label_column:
             labels.append(table[label_column].to_numpy().astype(np.int64))
-    images = decode_all(name, payloads)
-    return Dataset(name, images, np.concatenate(labels) if len(labels) == len(paths) else None)
+    found = decode_all(name, payloads, skip=skip)
+    known = np.concatenate(labels)[list(found.kept)] if len(labels) == len(paths) else None
+    return Dataset(name, found.images, known, found.skipped)
+
+
+def _read_hub(name: str, data_set: str, split: str | None, skip: bool) -> Dataset:
+    """A data set by the library `datasets`; its images as they are encoded there."""
+    try:
+        import datasets  # an optional extra
+    except ImportError:
+        raise DatasetError(
+            f"{name}: {HUB}{data_set} needs the library `datasets`: pip install 'sdesweep[datasets]'"
+        ) from None
+    if split is None:
+        raise DatasetError(f"{name}: {HUB}{data_set} has splits: choose one with --split, for example train")
+    try:
+        rows = datasets.load_dataset(data_set, split=split)
+    except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
+        raise DatasetError(f"{name}: {HUB}{data_set}, split {split}, cannot be loaded: {error}") from error
+    column = next((key for key in ("image", "img") if key in rows.column_names), None)
+    if column is None:
+        raise DatasetError(
+            f"{name}: {HUB}{data_set} has no column 'image' or 'img', only {rows.column_names}"
+        )
+    encoded = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    payloads = (
+        (f"{HUB}{data_set}, row {number}", row[column]["bytes"] or Path(row[column]["path"]).read_bytes())
+        for number, row in enumerate(encoded)
+    )
+    found = decode_all(name, payloads, skip=skip)
+    return Dataset(name, found.images, None, found.skipped)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from jobs.configuration import Configuration
 from jobs.ledger import failures, scan
-from jobs.paths import SweepPaths, extractor_key
+from jobs.paths import SweepPaths
 from jobs.results import Cell, Result, SweepResults, Unscored
 from jobs.sections import DataSet
 from jobs.store import Store
@@ -34,7 +34,7 @@ def reduce_sweep(store: Store, sweep_name: str) -> SweepResults:
     for configuration in sweep.configurations:
         missing = []
         for extractor in configuration.extractors:
-            key = extractor_key(extractor.name, extractor.weights or "")
+            key = extractor.key
             for data_set in configuration.references:
                 place = (configuration.row, configuration.column, key, data_set.name)
                 asked[place] = asked.get(place, 0) + 1

@@ -10,6 +10,7 @@ import io
 import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,38 +42,60 @@ class DatasetError(ValueError):
         self.problems = tuple(problems)
 
 
-def decode_all(name: str, payloads: Iterable[tuple[str, bytes | None]]) -> np.ndarray:
-    """Images (count, channels, height, width) uint8 of encoded ones, in their order.
+@dataclass(frozen=True)
+class Decoded:
+    """Images of a set, and what was left out of it."""
+
+    images: np.ndarray  # (count, channels, height, width) uint8, in their order
+    kept: tuple[int, ...]  # numbers of these among all that were given
+    skipped: tuple[str, ...]  # where each of the others is, and what is wrong with it
+
+
+def decode_all(
+    name: str,
+    payloads: Iterable[tuple[str, bytes | None]],
+    passed_over: Sequence[str] = (),
+    *,
+    skip: bool = False,
+) -> Decoded:
+    """Decode the images of a set.
 
     Args:
         name: of the set.
         payloads: where each image is, in words, and its bytes.
+        passed_over: images that are not among these and should be: where each is, and what to do.
+        skip: leave out what cannot be used, and say so, instead of raising.
 
     Raises:
         DatasetError: some are not readable, not 8-bit grey or RGB, or not of the shape that most have; all of
             them are named. Or there is none.
     """
-    images: list[tuple[str, np.ndarray]] = []
-    problems: list[str] = []
-    count = 0
-    for where, payload in payloads:
+    images: list[tuple[int, str, np.ndarray]] = []
+    problems = list(passed_over)
+    count = len(problems)
+    for number, (where, payload) in enumerate(payloads):
         count += 1
         try:
-            images.append((where, decode(payload)))
+            images.append((number, where, decode(payload)))
         except ValueError as error:
             problems.append(f"{where}: {error}")
-    if images:
-        usual = Counter(image.shape for _, image in images).most_common(1)[0][0]
-        problems += [
-            f"{where}: is {_shape(image.shape)}, and most are {_shape(usual)}: make it so, or take it out"
-            for where, image in images
-            if image.shape != usual
-        ]
-    if problems:
-        raise DatasetError(f"{name}: {len(problems):,} of {count:,} images cannot be used:", problems)
-    if not images:
-        raise DatasetError(f"{name}: holds no images")
-    return np.stack([image for _, image in images])
+    usual = Counter(image.shape for _, _, image in images).most_common(1)[0][0] if images else ()
+    problems += [
+        f"{where}: is {_shape(image.shape)}, and most are {_shape(usual)}: make it so, or take it out"
+        for _, where, image in images
+        if image.shape != usual
+    ]
+    if problems and not skip:
+        raise DatasetError(
+            f"{name}: {len(problems):,} of {count:,} images cannot be used; "
+            "mend them, or let --skip-unreadable leave them out and say so:",
+            problems,
+        )
+    good = [(number, image) for number, _, image in images if image.shape == usual]
+    if not good:
+        raise DatasetError(f"{name}: holds no images", problems)
+    kept = tuple(number for number, _ in good)
+    return Decoded(np.stack([image for _, image in good]), kept, tuple(problems))
 
 
 def decode(payload: bytes | None) -> np.ndarray:
@@ -97,21 +120,13 @@ def decode(payload: bytes | None) -> np.ndarray:
     return pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
 
 
-def image_paths(name: str, folder: Path) -> list[Path]:
-    """All image files below a folder, sorted.
-
-    Raises DatasetError when there is none, or when there are images under names that images do not have.
-    """
+def image_paths(folder: Path) -> tuple[list[Path], list[str]]:
+    """All image files below a folder, sorted; and a line for each image whose name is not that of one."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     known = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     disguised = [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES and _is_image(path)]
     endings = ", ".join(IMAGE_SUFFIXES)
-    if disguised:
-        lines = [f"{path}: an image by its content; save it as one of {endings}" for path in disguised]
-        raise DatasetError(f"{name}: {len(disguised):,} images would be passed over:", lines)
-    if not known:
-        raise DatasetError(f"{name}: no image files ({endings}) under {folder}")
-    return known
+    return known, [f"{path}: an image by its content; save it as one of {endings}" for path in disguised]
 
 
 def _is_image(path: Path) -> bool:

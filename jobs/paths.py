@@ -194,10 +194,16 @@ class StorePaths:
         """Folder of a data set; the content hash keeps versions of the data apart."""
         return f"references/{name}-{content_hash[:12]}"
 
+    def reference_moments_folder(self, name: str, content_hash: str) -> str:
+        return f"{self.reference(name, content_hash)}/moments"
+
     def reference_moments(self, name: str, content_hash: str, extractor: str) -> str:
         """Mean and scatter of a data set's features by the extractor with this key."""
-        return f"{self.reference(name, content_hash)}/moments/{extractor}.npz"
+        return f"{self.reference_moments_folder(name, content_hash)}/{extractor}.npz"
+
+    def reference_features_folder(self, name: str, content_hash: str) -> str:
+        return f"{self.reference(name, content_hash)}/features"
 
     def reference_features(self, name: str, content_hash: str, extractor: str) -> RangeFolder:
         """Features of a data set by the extractor with this key."""
-        return RangeFolder(f"{self.reference(name, content_hash)}/features/{extractor}")
+        return RangeFolder(f"{self.reference_features_folder(name, content_hash)}/{extractor}")

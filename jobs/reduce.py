@@ -16,7 +16,7 @@ from jobs.configuration import Configuration, Extractor
 from jobs.digests import add_digests
 from jobs.features import StoredFeatures
 from jobs.ledger import ConfigurationLedger, scan
-from jobs.paths import ConfigurationPaths, SweepPaths, extractor_key
+from jobs.paths import ConfigurationPaths, SweepPaths
 from jobs.reference_moments import reference_moments
 from jobs.references import Reference, load_reference
 from jobs.results import ReferenceRecord, Result, Statistics, package_versions
@@ -39,7 +39,7 @@ def reduce_configuration(store: Store, sweep: str, configuration: Configuration)
         FileNotFoundError: a reference was never built.
     """
     paths = SweepPaths(sweep).configuration(configuration.fingerprint)
-    keys = [extractor_key(extractor.name, extractor.weights or "") for extractor in configuration.extractors]
+    keys = [extractor.key for extractor in configuration.extractors]
     ledger = scan(store, paths, keys)
     results = []
     with one_thread():

@@ -8,13 +8,18 @@ or imported under a name of its own. It must not read images.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from jobs.configuration import Extractor
 from jobs.paths import StorePaths
-from jobs.sections import DataSet
+from jobs.sections import DataSet, Metric
 from jobs.store import Store
+
+#: What imported moments are enough for.
+OF_MOMENTS: frozenset[Metric] = frozenset({"fid", "fid_infinity", "is"})
 
 
 class Indexed(BaseModel):
@@ -28,22 +33,46 @@ class Indexed(BaseModel):
     kind: Literal["images", "features", "moments"] = "images"
     source: str | None = None  # path that it was built or imported from, of the machine that did
     split: str | None = None
+    shape: tuple[int, int, int] | None = None  # (channels, height, width) of its images
     extractor: str | None = None  # of what was imported
+    dimension: int | None = None  # of what was imported
+    logits: bool = False  # whether they were imported too
+    skipped: int = 0  # images of the source that were left out, because they could not be used
 
     @property
     def uses(self) -> str:
         """What it can and cannot be used for, a sentence."""
         if self.kind == "images":
             return "every metric, by every extractor while its source can be read"
-        only = f"by {self.extractor} with its usual resize and normalisation; its weights are not known"
+        only = f"by {self.extractor}, as it was said to be made; the weights behind it are not known"
         if self.kind == "features":
-            return f"every metric, {only}"
-        return f"fid and fid_infinity alone: no distances between images, no error of its own, {only}"
+            return f"every metric, {only}; no images"
+        return (
+            "fid and fid_infinity (and is, which needs no reference), not kid, precision_recall, "
+            f"density_coverage, memorisation, which compare images one by one; {only}"
+        )
+
+    def obstacle(self, extractor: Extractor, metrics: Collection[Metric]) -> str | None:
+        """Why it cannot be compared with features of an extractor by these metrics; None where it can."""
+        if self.kind == "images":
+            return None
+        if self.extractor != extractor.name:
+            return (
+                f"was imported as {self.kind} by {self.extractor}, and {extractor.name} gives others: "
+                "take that extractor, or build the reference from images"
+            )
+        beyond = [metric for metric in metrics if metric not in OF_MOMENTS]
+        if self.kind == "moments" and beyond:
+            return (
+                f"is moments alone, which {beyond[0]} cannot use: leave it out, or build the reference from "
+                "images"
+            )
+        return None
 
 
 def index_name(data_set: DataSet) -> str:
     """Name of a data set's record in the store."""
-    return StorePaths().reference_index(data_set.name, _source(data_set.path))
+    return StorePaths().reference_index(data_set.name, _source(data_set))
 
 
 def read_index(store: Store, data_set: DataSet) -> Indexed:
@@ -58,14 +87,18 @@ def write_index(store: Store, data_set: DataSet, record: Indexed) -> None:
 
 def named_references(store: Store) -> dict[str, Indexed]:
     """References with a name of their own, sorted by it: what a spec can name without a path."""
-    ending = index_name(DataSet(name="x")).rpartition("/")[2].removeprefix("x")
+    folder, _, file = index_name(DataSet(name="x")).rpartition("/")
+    ending = file.removeprefix("x")
     found = {}
-    for entry in store.list(index_name(DataSet(name="x")).rpartition("/")[0]):
-        file = entry.name.rpartition("/")[2]
-        if file.endswith(ending):
-            found[file.removesuffix(ending)] = Indexed.model_validate_json(store.get(entry.name))
+    for entry in store.list(folder):
+        name = entry.name.rpartition("/")[2]
+        if name.endswith(ending):
+            record = Indexed.model_validate_json(store.get(entry.name))
+            if record.source is not None:  # a shipped data set has none
+                found[name.removesuffix(ending)] = record
     return dict(sorted(found.items()))
 
 
-def _source(path: str | None) -> str:
-    return hashlib.sha256((path or "").encode()).hexdigest()
+def _source(data_set: DataSet) -> str:
+    parts = [data_set.path or "", *([data_set.split] if data_set.split else [])]
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from jobs.commit import Content, GroupRecord, Marker, commit
 from jobs.configuration import Extractor
@@ -18,14 +17,14 @@ from jobs.digests import add_digests
 from jobs.extraction import extract
 from jobs.features import StoredFeatures, write_features
 from jobs.ledger import Listing, mend
-from jobs.paths import RangeFolder, StorePaths, extractor_key
+from jobs.paths import RangeFolder, StorePaths
 from jobs.plan import gaps, groups
 from jobs.reference_index import Indexed, named_references, read_index, write_index
 from jobs.sections import DataSet
 from jobs.store import Store
 from jobs.worker import WorkerState
 
-PART = 8192  # images of a file
+PART = 2048  # images of a file
 STEP = 0  # real data have no steps
 IMPORTED = "imported"  # stands for the extractor of what was not made here
 
@@ -40,6 +39,8 @@ class Reference:
     folder: RangeFolder  # of its features, at step 0
     markers: tuple[Marker, ...]  # of all features; none where only moments are known
     moments: str | None = None  # where its moments are, when they were imported
+    split: str | None = None
+    imported: bool = False  # its features or moments are of others, by weights that are not known
 
     @property
     def digest(self) -> str:
@@ -53,12 +54,21 @@ class Reference:
         return StoredFeatures(store, self.folder, self.markers, STEP, self.count)
 
 
-def register_reference(store: Store, name: str, data: Dataset, source: Path, split: str | None) -> Indexed:
+def register_reference(store: Store, name: str, data: Dataset, source: str, split: str | None) -> Indexed:
     """Give images a name of their own in the store, by which specs know them.
 
+    source: an absolute path, or `datasets:NAME`.
     Raises DatasetError when the name is a data set that is shipped, or stands for other images already.
     """
-    record = Indexed(content=data.content_hash, count=len(data), source=str(source.resolve()), split=split)
+    channels, height, width = data.images.shape[1:]
+    record = Indexed(
+        content=data.content_hash,
+        count=len(data),
+        source=source,
+        split=split,
+        shape=(channels, height, width),
+        skipped=len(data.skipped),
+    )
     refuse_taken(store, name, record)
     write_index(store, DataSet(name=name), record)
     return record
@@ -82,12 +92,16 @@ def build_reference(
     extractor: Extractor,
     worker: WorkerState,
     before_batch: Callable[[], None] = lambda: None,
+    images: Dataset | None = None,
 ) -> Reference:
     """Make the features of a data set that the store does not have yet.
 
     A data set by path is read each time, so one that has changed since gets features of its own; one that has
     a name in the store is read only where features are missing, and must still have its content.
-    before_batch: called before each batch of images; may raise to give up, what was committed stays.
+
+    Args:
+        before_batch: called before each batch of images; may raise to give up, what was committed stays.
+        images: of a reference with a name, when the caller has just read and registered them.
 
     Raises DatasetError when the data cannot be read, and what the extractor's weights raise.
     """
@@ -95,10 +109,11 @@ def build_reference(
         try:
             return load_reference(store, data_set, extractor)
         except FileNotFoundError:
-            found = _read_again(store, data_set.name)
+            found = images or _read_again(store, data_set.name)
     else:
-        found = read_dataset(data_set.name, None if data_set.path is None else Path(data_set.path))
-        write_index(store, data_set, Indexed(content=found.content_hash, count=len(found)))
+        found = read_dataset(data_set.name, data_set.path, data_set.split)
+        record = Indexed(content=found.content_hash, count=len(found), split=data_set.split)
+        write_index(store, data_set, record)
     folder = _folder(data_set, found.content_hash, extractor)
     markers, damaged = Listing(store, folder.root).committed(folder)
     mend(store, StorePaths().reference(data_set.name, found.content_hash), damaged)
@@ -119,7 +134,7 @@ def _read_again(store: Store, name: str) -> Dataset:
         ) from None
     if record.kind != "images":
         raise DatasetError(f"the imported {record.kind} of {name} are not in the store: import again")
-    found = read_dataset(name, Path(str(record.source)), record.split)
+    found = read_dataset(name, record.source, record.split, skip_unreadable=record.skipped > 0)
     if found.content_hash != record.content:
         raise DatasetError(
             f"{record.source} has changed since the reference {name} was built: content "
@@ -136,13 +151,13 @@ def load_reference(store: Store, data_set: DataSet, extractor: Extractor) -> Ref
     """
     record = read_index(store, data_set)
     name = data_set.name
-    if record.kind != "images" and record.extractor != extractor.name:
-        raise DatasetError(
-            f"{name} was imported as {record.kind} by {record.extractor}: {extractor.name} cannot use them"
-        )
+    problem = record.obstacle(extractor, ())
+    if problem:
+        raise DatasetError(f"{name} {problem}")
     if record.kind == "moments":
         moments = StorePaths().reference_moments(name, record.content, IMPORTED)
-        return Reference(name, record.content, record.count, _imported(name, record.content), (), moments)
+        folder = _imported(name, record.content)
+        return Reference(name, record.content, record.count, folder, (), moments, record.split, imported=True)
     if record.kind == "features":
         folder = _imported(name, record.content)
     else:
@@ -154,7 +169,10 @@ def load_reference(store: Store, data_set: DataSet, extractor: Extractor) -> Ref
             f"{folder.root}: features of {sum(map(len, missing))} of {record.count} images are missing; "
             "run the sweep again"
         )
-    return Reference(name, record.content, record.count, folder, tuple(markers))
+    imported = record.kind == "features"
+    return Reference(
+        name, record.content, record.count, folder, tuple(markers), split=record.split, imported=imported
+    )
 
 
 def reference_folder(store: Store, data_set: DataSet, extractor: Extractor) -> tuple[str, RangeFolder] | None:
@@ -195,8 +213,7 @@ def _build_part(
 
 
 def _folder(data_set: DataSet, content: str, extractor: Extractor) -> RangeFolder:
-    key = extractor_key(extractor.name, extractor.weights or "")
-    return StorePaths().reference_features(data_set.name, content, key)
+    return StorePaths().reference_features(data_set.name, content, extractor.key)
 
 
 def _imported(name: str, content: str) -> RangeFolder:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +19,10 @@ from jobs.checks import Finding, check
 from jobs.configuration import Configuration, Extractor, Model, idle_keys
 from jobs.modelfiles import UnresolvedError
 from jobs.problems import Location, as_written, describe
+from jobs.reference_index import Indexed, named_references
 from jobs.sections import DataSet, PublishedValue, Sampler, Section
 from jobs.spec import ExtractorField, ModelField, ReferenceField, Settings
+from jobs.store import open_store
 
 AUTO_SHARD = 256  # images that a shard of size auto holds at least where groups are smaller
 
@@ -43,6 +46,7 @@ class Resolver:
 
     sweep: str  # name of the sweep
     folder: Path  # relative paths start here
+    store: str  # its references can be named
     files: dict[str, Path] = field(default_factory=dict)  # sha256 -> weights that were met
     missing: dict[str, None] = field(default_factory=dict)  # what is not here, in the order it was met
     _known: dict[tuple[str, str], Any] = field(default_factory=dict)
@@ -63,12 +67,36 @@ class Resolver:
         models = self._look_up((names["model"],), ("model",), catalog.resolve_model, findings)
         model = models[0] if models else None
         extractors = self._look_up(names["extractor"], ("extractor",), catalog.resolve_extractor, findings)
-        references = self._look_up(names["reference"], ("reference",), catalog.resolve_reference, findings)
+        references = self._look_up(names["reference"], ("reference",), self._reference, findings)
         if settings is not None:
             findings += check(settings, model, extractors)
+            findings += self._of_no_use(settings, references, extractors)
         if settings is None or model is None or findings:
             return [], [(as_written(location, written), message) for location, message in findings]
         return _configurations(self.sweep, cell, settings, model, extractors, references, published), []
+
+    def _reference(self, section: DataSet, folder: Path) -> catalog.Resolved[DataSet]:
+        return catalog.resolve_reference(section, folder, self._named)
+
+    @cached_property
+    def _named(self) -> dict[str, Indexed]:
+        """References that the store has by name."""
+        return named_references(open_store(self.store))
+
+    def _of_no_use(
+        self, settings: Settings, references: Sequence[DataSet], extractors: Sequence[Extractor]
+    ) -> list[Finding]:
+        """Imported references that an extractor or a metric cannot use."""
+        found: list[Finding] = []
+        for number, data_set in enumerate(references):
+            if data_set.path is not None or data_set.name in catalog.DATA_SETS:
+                continue
+            record = self._named[data_set.name]
+            for extractor in extractors:
+                problem = record.obstacle(extractor, settings.metrics)
+                if problem:
+                    found.append((("reference", number), f"{data_set.name} {problem}"))
+        return found
 
     def _look_up(
         self,

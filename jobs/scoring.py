@@ -24,6 +24,7 @@ from fid.scores import (
     precision_recall,
 )
 from jobs.features import FeatureSource
+from jobs.reference_index import OF_MOMENTS
 from jobs.results import (
     DensityCoverage,
     Fid,
@@ -35,9 +36,6 @@ from jobs.results import (
     StageScores,
 )
 from jobs.sections import Metric
-
-#: What imported moments are enough for.
-OF_MOMENTS: frozenset[Metric] = frozenset({"fid", "fid_infinity", "is"})
 
 
 @contextmanager

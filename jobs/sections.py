@@ -193,7 +193,8 @@ class DataSet(Section):
     """A set of real images: one that the project knows by name, or one read from `path`."""
 
     name: PlainName
-    path: str | None = None  # Parquet file, folder or npz; absolute once resolved
+    path: str | None = None  # Parquet file, folder, npz or archive; absolute once resolved
+    split: str | None = None  # of what is at the path
 
 
 def _worker_count(value: object) -> object:

@@ -66,7 +66,7 @@ def _draft(spec: Spec) -> tuple[Sweep, list[Problem]]:
     problems = table.problems
     configurations: list[Configuration] = []
     findings: dict[tuple[str, str], list[str]] = {}  # (path, message) -> names of the cells it was found in
-    resolver = Resolver(spec.name, Path(spec.folder))
+    resolver = Resolver(spec.name, Path(spec.folder), spec.store)
     for cell in table.cells:
         found, wrong = resolver.settle(cell, _published_for(spec, cell))
         for location, message in wrong:

@@ -67,7 +67,7 @@ def prepare(spec: TrainingSpec, data: Dataset, held_out: Dataset) -> Prepared:
 
 def read_section(section: DataSet) -> Dataset:
     """The data set that a spec names. Raises DatasetError."""
-    return read_dataset(section.name, None if section.path is None else Path(section.path))
+    return read_dataset(section.name, section.path, section.split)
 
 
 def _classifier(spec: ClassifierTrainingSpec, data: Dataset, held_out: Dataset) -> Prepared:

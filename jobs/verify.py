@@ -19,7 +19,7 @@ from jobs.features import committed_features
 from jobs.fingerprint import file_sha256
 from jobs.images import committed_images
 from jobs.ledger import Damage, Listing, scan
-from jobs.paths import RangeFolder, StorePaths, SweepPaths, extractor_key
+from jobs.paths import RangeFolder, StorePaths, SweepPaths
 from jobs.references import reference_folder
 from jobs.store import Store
 from jobs.sweep import Sweep
@@ -106,7 +106,7 @@ def _configuration_checks(
     paths = SweepPaths(sweep).configuration(configuration.fingerprint)
     if store.size(paths.spec) is not None:
         yield _Check(paths.root, paths.spec, partial(_compare_spec, store, paths.spec, configuration))
-    keys = [extractor_key(found.name, found.weights or "") for found in configuration.extractors]
+    keys = [found.key for found in configuration.extractors]
     ledger = scan(store, paths, keys)
     yield from _range_checks(store, paths.root, paths.images, ledger.images, ledger.damaged, committed_images)
     for key in keys:

@@ -33,7 +33,7 @@ from jobs.configuration import Configuration, Extractor
 from jobs.extraction import extract
 from jobs.features import write_features
 from jobs.images import ImageRows, committed_images, write_images
-from jobs.paths import RangeFolder, SweepPaths, extractor_key, range_root
+from jobs.paths import RangeFolder, SweepPaths, range_root
 from jobs.reduce import reduce_configuration
 from jobs.references import build_reference
 from jobs.sampling import ShardSampling
@@ -209,7 +209,7 @@ class _Shard:
         self._notes.append(f"{error}; quarantined as {incident}, made again")
 
     def _folder(self, extractor: Extractor) -> RangeFolder:
-        return self._paths.features(extractor_key(extractor.name, extractor.weights or ""))
+        return self._paths.features(extractor.key)
 
     def _give_up(self) -> None:
         if self._context.should_stop():

@@ -105,3 +105,8 @@ class WorkerState:
 def _micro_batch(configuration: Configuration) -> int:
     """Samples that pass through a network together, never more than a group."""
     return min(configuration.resources.micro_batch or AUTO_MICRO_BATCH, configuration.group_size)
+
+
+def best_device() -> str:
+    """`cuda` where there is a GPU, else `cpu`: for work in the process of a command."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

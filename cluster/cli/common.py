@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from jobs.catalog import Resolved
+    from jobs.configuration import Extractor
+    from jobs.spec import ExtractorSection
     from jobs.store import Store
     from jobs.sweep import Sweep
 
@@ -87,6 +90,29 @@ def expand_spec(source: str, settings: tuple[str, ...], store: str | None = None
     if store is not None:
         overrides["store"] = store
     return expand(load_spec(source, overrides))
+
+
+def extractor_section(text: str) -> ExtractorSection:
+    """`NAME` or `NAME=WEIGHTS`."""
+    from pydantic import ValidationError
+
+    from jobs.spec import ExtractorSection
+
+    name, _, weights = text.partition("=")
+    try:
+        return ExtractorSection(name=name, weights=weights or None)
+    except ValidationError as error:
+        raise RequestError(f"--extractor {text}: {error.errors()[0]['msg']}") from None
+
+
+def find_extractor(text: str) -> Resolved[Extractor]:
+    """The extractor that a command line names. Raises RequestError when its weights are not here."""
+    from jobs.catalog import resolve_extractor
+
+    found = resolve_extractor(extractor_section(text), Path.cwd())
+    if found.missing:
+        raise RequestError(found.missing[0])
+    return found
 
 
 def page_url(store: Store, name: str) -> str:

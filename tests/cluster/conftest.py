@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from local_pool import LocalPool
 
+from cluster.cli import main
 from cluster.display import Silence
 from cluster.run import run_sweep
 from jobs.specfile import load_spec
@@ -50,6 +52,19 @@ def make_sweep(spec: Path) -> Callable[..., Sweep]:
         return expand(load_spec(spec, overrides))
 
     return make
+
+
+@pytest.fixture
+def call():
+    """Call the command; return exit code, output and errors."""
+
+    def invoke(*arguments: object) -> tuple[int, str, str]:
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.stdout, result.stderr
+
+    return invoke
 
 
 @pytest.fixture

@@ -8,28 +8,16 @@ import sys
 
 import click
 import pytest
-from click.testing import CliRunner
 
 from cluster.cli import main
 from jobs.lease import held
 from jobs.paths import SweepPaths
 
 LEAVES = [
-    (name, command) for name, command in main.commands.items() if not isinstance(command, click.Group)
-] + [("models add", main.commands["models"].commands["add"])]
-
-
-@pytest.fixture
-def call():
-    """Call the command; return exit code, output and errors."""
-
-    def invoke(*arguments: object) -> tuple[int, str, str]:
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result.exit_code, result.stdout, result.stderr
-
-    return invoke
+    (f"{name} {leaf}" if isinstance(command, click.Group) else name, found)
+    for name, command in main.commands.items()
+    for leaf, found in (command.commands if isinstance(command, click.Group) else {"": command}).items()
+]
 
 
 @pytest.mark.parametrize(("name", "command"), LEAVES)

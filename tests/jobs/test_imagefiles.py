@@ -58,7 +58,9 @@ def test_a_strangers_folder_names_everything_that_is_wrong_at_once(folder):
     }
     for name, (data, _, _) in wrong.items():
         (folder / name).write_bytes(data)
-    with pytest.raises(DatasetError, match="theirs: 10 of 14 images cannot be used:") as caught:
+    with pytest.raises(
+        DatasetError, match="theirs: 10 of 14 images cannot be used; mend them, or let --skip-unreadable"
+    ) as caught:
         read_dataset("theirs", folder)
     problems = caught.value.problems
     assert len(problems) == len(wrong)
@@ -79,12 +81,33 @@ def test_images_under_other_names_are_not_passed_over(folder):
     (folder / "five.gif").write_bytes(saved(rgb(), "GIF"))
     (folder / "six").write_bytes(saved(rgb()))
     (folder / "README.txt").write_text("no image")
-    with pytest.raises(DatasetError, match="2 images would be passed over") as caught:
+    (folder / "a.png").write_bytes(saved(rgb(9)))
+    with pytest.raises(DatasetError, match="3 of 7 images cannot be used") as caught:
         read_dataset("theirs", folder)
-    assert len(caught.value.problems) == 2
+    assert [line.partition(": ")[0] for line in caught.value.problems] == [
+        str(folder / name) for name in ("five.gif", "six", "a.png")
+    ]
+    (folder / "a.png").unlink()
     for name in ("five.gif", "six"):
         (folder / name).unlink()
     assert len(read_dataset("theirs", folder)) == 4
+
+
+def test_what_cannot_be_used_is_left_out_when_asked_and_said(folder):
+    whole = read_dataset("theirs", folder)
+    (folder / "a.png").write_bytes(saved(rgb(9)))
+    (folder / "b.png").write_bytes(b"nothing")
+    (folder / "five.gif").write_bytes(saved(rgb(), "GIF"))
+    found = read_dataset("theirs", folder, skip_unreadable=True)
+    np.testing.assert_array_equal(found.images, whole.images)
+    assert len(found.skipped) == 3
+    assert all(any(name in line for line in found.skipped) for name in ("a.png", "b.png", "five.gif"))
+
+
+def test_nothing_left_is_an_error_also_when_skipping(tmp_path):
+    (tmp_path / "b.png").write_bytes(b"nothing")
+    with pytest.raises(DatasetError, match=r"holds no images\n.*b.png: not a readable image"):
+        read_dataset("theirs", tmp_path, skip_unreadable=True)
 
 
 def test_long_lists_are_cut_in_the_message_alone(tmp_path):

@@ -154,7 +154,7 @@ def test_the_time_grid_ends_where_the_library_says(folder: Path, family: str, ep
         ),
         (
             "reference: digits-trian",
-            "reference: unknown data set 'digits-trian': others than these need a path: digits, "
+            "reference: unknown reference 'digits-trian' is not one of digits, "
             "digits-train, digits-heldout; did you mean 'digits-train'?",
         ),
         ("reference: {name: x, path: no/such}", "reference.path: 'no/such': nothing is at "),

@@ -1,0 +1,124 @@
+"""What the store holds of each reference, and whether it is whole.
+
+Apart from making references because this only looks, and moves away what is damaged. It must not extract
+features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jobs.catalog import DATA_SETS
+from jobs.commit import DamageError, Marker, quarantine
+from jobs.datasets import DatasetError, read_dataset
+from jobs.features import committed_features
+from jobs.ledger import Damage, Listing
+from jobs.paths import RangeFolder, StorePaths
+from jobs.reference_index import Indexed, named_references
+from jobs.reference_moments import DamagedMomentsError, read_moments
+from jobs.store import Store
+
+
+@dataclass(frozen=True)
+class Held:
+    """Features of a reference by one extractor."""
+
+    extractor: str  # key: name, weights, unusual options; `imported`
+    images: int  # with features
+    complete: bool
+
+
+@dataclass(frozen=True)
+class ReferenceSummary:
+    """A reference as `sdesweep reference` tells of it."""
+
+    name: str
+    record: Indexed
+    features: tuple[Held, ...]
+
+
+@dataclass
+class ReferenceCheck:
+    """What reading everything of a reference found."""
+
+    name: str
+    files: int = 0  # read and compared
+    problems: list[str] = field(default_factory=list)  # damage, each moved to the quarantine
+    source: str = ""  # the same | changed: ... | cannot be read: ... | not compared
+
+    @property
+    def intact(self) -> bool:
+        return not self.problems
+
+
+def references_of(store: Store) -> list[ReferenceSummary]:
+    """Those with a name in the store, and the shipped data sets."""
+    records = named_references(store)
+    for name, known in DATA_SETS.items():
+        records[name] = Indexed(content=known.content, count=known.images, shape=known.shape)
+    return [summary(store, name, record) for name, record in sorted(records.items())]
+
+
+def summary(store: Store, name: str, record: Indexed) -> ReferenceSummary:
+    """What the store has of one reference."""
+    held = []
+    for key, (_, markers, _) in _features(store, name, record).items():
+        images = sum(len(marker.samples) for marker in markers)
+        held.append(Held(key, images, images == record.count))
+    return ReferenceSummary(name, record, tuple(held))
+
+
+def check_reference(store: Store, name: str, record: Indexed) -> ReferenceCheck:
+    """Read and compare all features and moments of a reference, and its source where there is one.
+
+    What is damaged goes to the quarantine; features are made again by the next build or run.
+    """
+    found = ReferenceCheck(name)
+    root = StorePaths().reference(name, record.content)
+    for folder, markers, damaged in _features(store, name, record).values():
+        for damage in damaged:
+            _set_aside(store, root, found, damage.names, damage.reason)
+        for marker in markers:
+            found.files += 1
+            try:
+                committed_features(store, folder, marker)
+            except DamageError as error:
+                _set_aside(store, root, found, error.names, str(error))
+    for entry in sorted(store.list(StorePaths().reference_moments_folder(name, record.content)), key=str):
+        found.files += 1
+        try:
+            read_moments(store.get(entry.name), entry.name)
+        except DamagedMomentsError as error:
+            _set_aside(store, root, found, (entry.name,), str(error))
+    found.source = _source(name, record)
+    return found
+
+
+def _features(
+    store: Store, name: str, record: Indexed
+) -> dict[str, tuple[RangeFolder, list[Marker], list[Damage]]]:
+    """Folder, whole markers and damage, by the extractor's key."""
+    root = StorePaths().reference_features_folder(name, record.content)
+    keys = sorted({entry.name.removeprefix(f"{root}/").split("/")[0] for entry in store.list(root)})
+    found = {}
+    for key in keys:
+        folder = StorePaths().reference_features(name, record.content, key)
+        found[key] = (folder, *Listing(store, folder.root).committed(folder))
+    return found
+
+
+def _set_aside(store: Store, root: str, found: ReferenceCheck, names: tuple[str, ...], reason: str) -> None:
+    incident = quarantine(store, root, names, reason)
+    found.problems.append(f"{names[0]}: {reason}; quarantined as {incident}")
+
+
+def _source(name: str, record: Indexed) -> str:
+    if record.kind != "images":
+        return "not compared: what was imported has no images"
+    try:
+        data = read_dataset(name, record.source, record.split, skip_unreadable=record.skipped > 0)
+    except DatasetError as error:
+        return f"cannot be read: {error}"
+    if data.content_hash == record.content:
+        return "the same"
+    return f"changed: its content is {data.content_hash[:12]} now; features of the old one stay usable"
