@@ -6,7 +6,6 @@ Its fingerprint names the output directory. It must not know how specs are writt
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -135,7 +134,7 @@ class Configuration(Section):
             "quantisation": self.quantisation,
         }
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """sha256 of the canonical JSON; provisional while `model.missing`."""
         return hashing.fingerprint(self.canonical())

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
@@ -18,7 +17,7 @@ from jobs.modelfiles import UnresolvedError
 from jobs.problems import Problem, SpecError, describe, not_one_of, path_text
 from jobs.sections import Count, DataSet, PlainName, Positive, PositiveInt, Section
 from jobs.specfile import parse
-from sdesampling.models import LatentConfig, ModelConfig, ModelError, ScoreConfig
+from sdesampling.models import LatentConfig, ModelConfig, ModelError, ScoreConfig, blank_networks
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -93,13 +92,12 @@ class ClassifierTrainingSpec(_Common):
 
 
 def _buildable(description: dict[str, Any], family: type[ModelConfig]) -> dict[str, Any]:
-    """The description, if it is that of a model of this family; the networks are built without memory."""
+    """The description, if it is that of a model of this family; the networks are built, no weight is drawn."""
     try:
         config = ModelConfig.from_dict(description)
         if not isinstance(config, family):
             raise ModelError(f"is of family {config.family!r}; this kind of training takes {family.family!r}")
-        with torch.device("meta"):
-            config.model(config.networks())
+        config.model(blank_networks(config))
     except ModelError as error:
         raise PydanticCustomError("spec", "{message}", {"message": str(error)}) from None
     return description

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sdesampling.choices import check_arguments, one_of
 from sdesampling.latent import LatentModel
@@ -170,11 +171,7 @@ def save_model(path: Path, config: ModelConfig, networks: Mapping[str, nn.Module
     The same weights and configuration give the same bytes. Raises ModelError when the networks are not those
     of the configuration.
     """
-    tensors = {
-        f"{role}.{name}": tensor.detach().cpu().contiguous()
-        for role, network in networks.items()
-        for name, tensor in network.state_dict().items()
-    }
+    tensors = {name: each.detach().cpu().contiguous() for name, each in _tensors_of(networks).items()}
     check_tensors("these networks", tensors, expected_tensors(config))
     save_file(tensors, path, metadata={"config": config.to_json()})
 
@@ -185,10 +182,10 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
     Raises ModelError when the file is something else, was cut off, or does not fit its own configuration.
     """
     config = read_config(path)
-    networks = config.networks()
+    networks = blank_networks(config)
     with safe_open(path, framework="pt", device=str(device)) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-    check_tensors(str(path), tensors, expected_tensors(config))
+    check_tensors(str(path), tensors, _tensors_of(networks))
     for role, network in networks.items():
         prefix = f"{role}."
         network.load_state_dict(
@@ -211,14 +208,37 @@ def read_config(path: Path) -> ModelConfig:
 
 
 def expected_tensors(config: ModelConfig) -> dict[str, Tensor]:
-    """Every tensor of a model's file by name, without data (on PyTorch's meta device). Raises ModelError."""
-    with torch.device("meta"):
-        networks = config.networks()
+    """Every tensor of a model's file by name; their values mean nothing. Raises ModelError."""
+    return _tensors_of(blank_networks(config))
+
+
+def blank_networks(config: ModelConfig) -> dict[str, nn.Module]:
+    """The networks of a model by role, before any value is drawn or read into them. Raises ModelError."""
+    with _NothingDrawn():
+        return config.networks()
+
+
+def _tensors_of(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     return {
         f"{role}.{name}": tensor
         for role, network in networks.items()
         for name, tensor in network.state_dict().items()
     }
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves out the drawing of initial values, so that a large network is made at once.
+
+    The meta device would serve as well, but for some operations there PyTorch imports its compiler, which
+    takes longer than reading the model.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def check_tensors(
@@ -264,7 +284,7 @@ def _check_scales(network: NCSNpp, sde: SDE, scales: int) -> None:
         raise ModelError(
             "a discretely trained network counts its scales: embedding_type fourier takes sigmas"
         )
-    if not isinstance(sde, VE) or network.sigmas.is_meta:
+    if not isinstance(sde, VE):
         return
     ours = (len(network.sigmas), *network.sigmas[[0, -1]].tolist())
     theirs = (scales, sde.sigma_max, sde.sigma_min)

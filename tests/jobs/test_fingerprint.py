@@ -56,6 +56,11 @@ def test_fingerprint_of_a_stored_configuration_never_changes():
     assert configuration().fingerprint == PINNED
 
 
+def test_a_copy_with_changes_has_its_own_fingerprint():
+    first = configuration()
+    assert first.model_copy(update={"seed": first.seed + 1}).fingerprint != first.fingerprint
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -1,13 +1,22 @@
 """Models as files: what is written comes back, and what is wrong is named."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from sdesampling.latent import LatentModel
-from sdesampling.models import ModelConfig, ModelError, load_model, read_config, save_model
+from sdesampling.models import (
+    ModelConfig,
+    ModelError,
+    blank_networks,
+    load_model,
+    read_config,
+    save_model,
+)
 from sdesampling.networks.published import PUBLISHED
 from sdesampling.score import ScoreModel
 
@@ -81,8 +90,7 @@ def test_published_configurations_survive_json_and_make_models(name):
     config = PUBLISHED[name]
     assert ModelConfig.from_json(config.to_json()) == config
     assert json.loads(config.to_json())["family"] == "score"
-    with torch.device("meta"):
-        networks = config.networks()
+    networks = blank_networks(config)
     model = config.model(networks)
     family = name.partition("/")[0]
     assert model.sde.family == family
@@ -178,3 +186,10 @@ def test_saving_networks_of_another_configuration_is_refused(tmp_path):
     other = ModelConfig.from_dict({**SCORE, "network": {**NETWORK, "nf": 16}})
     with pytest.raises(ModelError, match="tensors differ"):
         save_model(tmp_path / "model.safetensors", other, networks)
+
+
+def test_reading_a_model_does_not_import_the_compiler(file):
+    """It takes longer to import than any model of the demo takes to read."""
+    program = "import sys; from pathlib import Path; from sdesampling.models import load_model; "
+    program += "load_model(Path(sys.argv[1])); assert 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program, str(file)], check=True)
