@@ -92,7 +92,7 @@ class ClassifierTrainingSpec(_Common):
 
 
 def _buildable(description: dict[str, Any], family: type[ModelConfig]) -> dict[str, Any]:
-    """The description, if it is that of a model of this family; the networks are built, no weight is drawn."""
+    """The description, if it is that of a model of this family; no weight is drawn."""
     try:
         config = ModelConfig.from_dict(description)
         if not isinstance(config, family):
