@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from sdesampling.networks import attention, build_network, resampling, residual
+from sdesampling.networks import attention, build_network, resampling, residual, winograd
 from sdesampling.networks.published import PUBLISHED
 
 DIGITS = {"nf": 32, "ch_mult": [1, 2], "num_res_blocks": 1, "attn_resolutions": [4]}
@@ -81,6 +81,7 @@ class ReferenceResidualBlock(residual.ResidualBlock):
 
 
 REFERENCES: dict[type[nn.Module], type[nn.Module]] = {
+    winograd.Conv3x3: nn.Conv2d,
     resampling.Resample: ReferenceResample,
     resampling.ResampleConv2d: ReferenceResampleConv2d,
     attention.NIN: ReferenceNIN,

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sdesampling.networks.winograd import Conv3x3
+
 
 def ddpm_initialise(weight: Tensor, scale: float = 1.0) -> None:
     """Fill a weight, (outputs, inputs, ...), uniformly with variance scale / mean of fan-in and fan-out.
@@ -32,7 +34,7 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
 
 def conv3x3(inputs: int, outputs: int, scale: float = 1.0, stride: int = 1, padding: int = 1) -> nn.Conv2d:
     """A 3x3 convolution in DDPM's initialisation, its bias zero."""
-    return _initialised(nn.Conv2d(inputs, outputs, 3, stride, padding), scale)
+    return _initialised(Conv3x3(inputs, outputs, 3, stride, padding), scale)
 
 
 def conv1x1(inputs: int, outputs: int) -> nn.Conv2d:
