@@ -4,6 +4,7 @@ Here live the conventions by which a network is asked: which label belongs to a 
 becomes a score. Samplers know none of them, and nothing here knows a sampler.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -14,6 +15,11 @@ from sdesampling.choices import one_of
 from sdesampling.sde import SDE, VE, VP, per_sample
 
 Labels = Literal["interpolated", "half", "rounded"]
+Precision = Literal["float32", "bfloat16"]
+
+
+class PrecisionError(ValueError):
+    """A network cannot be evaluated in a precision."""
 
 
 class ScoreModel:
@@ -33,6 +39,7 @@ class ScoreModel:
     micro_batch: samples that pass through the network together; None: all of them.
 
     `evaluations` counts evaluations of the network as they happen, the micro-batches of one batch as one.
+    `set_precision` brings it to bfloat16, throughout or while there is much noise.
     """
 
     def __init__(
@@ -63,10 +70,41 @@ class ScoreModel:
         self.labels: Labels = labels
         self.micro_batch = micro_batch
         self.evaluations = 0
+        self._noisy_network: nn.Module | None = None  # in bfloat16, for noise levels from float32_below on
+        self.float32_below = 0.0
+
+    def set_precision(self, precision: Precision, float32_below: float = 0.0) -> None:
+        """Evaluate the network in float32 or bfloat16; states, noise levels and scores keep their precision.
+
+        float32_below: with bfloat16, the noise level (see `noise_level`) below which the network still is
+            evaluated in float32, which needs a second copy of it; 0: nowhere.
+
+        Raises PrecisionError where the network has no form in bfloat16, that is, no method `set_precision`.
+        """
+        one_of("precision", precision, get_args(Precision))
+        change = getattr(self.network, "set_precision", None)
+        if precision == "float32" and change is None:
+            return
+        if change is None:
+            raise PrecisionError(
+                f"{type(self.network).__name__} has no method set_precision(dtype), so it is evaluated in "
+                "float32 only"
+            )
+        self._noisy_network, self.float32_below = None, float32_below
+        if precision == "bfloat16" and float32_below:
+            self._noisy_network = copy.deepcopy(self.network)
+            self._noisy_network.set_precision(torch.bfloat16)  # type: ignore[operator]
+        else:
+            change(getattr(torch, precision))
+
+    def noise_level(self, t: Tensor) -> Tensor:
+        """Standard deviation of the noise at t in units of the data's range, (batch,): std / (m * range)."""
+        mean_coefficient, std = self.marginal(t)
+        return std / (mean_coefficient * (2 if self.centered else 1))
 
     def with_steps(self, steps: int, labels: Labels | None = None) -> "ScoreModel":
         """The same network on the same noise range in another number of steps; its count starts at 0."""
-        return ScoreModel(
+        other = ScoreModel(
             self.network,
             self.sde.with_steps(steps),
             self.shape,
@@ -76,6 +114,8 @@ class ScoreModel:
             labels=self.labels if labels is None else labels,
             micro_batch=self.micro_batch,
         )
+        other._noisy_network, other.float32_below = self._noisy_network, self.float32_below
+        return other
 
     @property
     def device(self) -> torch.device:
@@ -89,7 +129,7 @@ class ScoreModel:
 
     def score(self, x: Tensor, t: Tensor) -> Tensor:
         """Gradient of the log density of x(t) at x. x: (batch, *shape), t: (batch,) in [0, 1]."""
-        output = self._evaluate(x, self.network_labels(t))
+        output = self._evaluate(x, self.network_labels(t), self._network_at(t))
         if isinstance(self.sde, VE):
             return output
         return -output / per_sample(self.marginal(t)[1], x)
@@ -126,9 +166,18 @@ class ScoreModel:
         label = position * (self.scales - 1) / max(self.sde.N - 1, 1)
         return torch.round(label) if self.labels == "rounded" else label
 
-    def _evaluate(self, x: Tensor, labels: Tensor) -> Tensor:
+    def _network_at(self, t: Tensor) -> nn.Module:
+        """The network in the precision of the noise levels of t: bfloat16 if all of them are high enough.
+
+        Only where both precisions are in use the host waits for the answer.
+        """
+        if self._noisy_network is not None and (self.noise_level(t) >= self.float32_below).all():
+            return self._noisy_network
+        return self.network
+
+    def _evaluate(self, x: Tensor, labels: Tensor, network: nn.Module) -> Tensor:
         self.evaluations += 1
-        return in_micro_batches(self.network, self.micro_batch, x, labels)
+        return in_micro_batches(network, self.micro_batch, x, labels)
 
 
 def in_micro_batches(function: Callable[..., Tensor], size: int | None, *inputs: Tensor) -> Tensor:

@@ -60,6 +60,7 @@ class NCSNpp(nn.Module):
 
     sigmas: Tensor
     _block: type[ResidualBlock] = ResidualBlock
+    _body_dtype: torch.dtype | None = None  # of the inner layers where it is not that of the first one
 
     def __init__(
         self,
@@ -231,15 +232,35 @@ class NCSNpp(nn.Module):
         """Bring the layers to float32, float64 or bfloat16; inputs and outputs keep theirs.
 
         Unlike `to(dtype)` this leaves Fourier frequencies and noise scales in float32: in bfloat16 they alone
-        would cost 13 % of the output.
+        would cost 13 % of the output. So are, with bfloat16, the layers that see labels or images and those
+        that give the output, which cost next to nothing.
         """
+        edge = torch.promote_types(dtype, torch.float32)
+        edges = {id(layer) for layer in self._edge_layers()}
         for layer in self.all_modules:
             if not isinstance(layer, GaussianFourierProjection):
-                layer.to(dtype)
+                layer.to(edge if id(layer) in edges else dtype)
+        self._body_dtype = None if dtype == edge else dtype
+
+    def _edge_layers(self) -> list[nn.Module]:
+        """Layers of the embedding, the first convolution, and the last group norm and convolution."""
+        last = 0 if self.progressive == "output_skip" else 2
+        layers = list(self.all_modules)
+        return layers[: self._first_convolution + 1] + layers[len(layers) - last :]
+
+    @property
+    def _first_convolution(self) -> int:
+        """Its place among all modules, after the layers of the embedding."""
+        return (self.embedding_type == "fourier") + 2 * self.conditional
+
+    def _to_body(self, tensor: Tensor) -> Tensor:
+        """In the precision of the layers between the first and the last one."""
+        return tensor if self._body_dtype is None else tensor.to(self._body_dtype)
 
     @property
     def _dtype(self) -> torch.dtype:
-        return next(self.all_modules[-1].parameters()).dtype
+        """Of the layers that see labels and images."""
+        return next(self.all_modules[self._first_convolution].parameters()).dtype
 
     # --- evaluation -----------------------------------------------------------------------------------------
 
@@ -283,12 +304,12 @@ class NCSNpp(nn.Module):
         if not self.conditional:
             return None
         first, second = next(layers), next(layers)
-        return self.activation(second(self.activation(first(features.to(self._dtype)))))
+        return self._to_body(self.activation(second(self.activation(first(features.to(self._dtype))))))
 
     def _down(self, x: Tensor, embedding: Tensor | None, layers: Iterator[Any]) -> list[Tensor]:
         """Skip connections from full to lowest resolution; the last one is the result."""
-        pyramid = x
-        skips = [next(layers)(x)]
+        pyramid = self._to_body(x)
+        skips = [self._to_body(next(layers)(x))]
         for level in range(len(self.ch_mult)):
             for _ in range(self.num_res_blocks):
                 h = next(layers)(skips[-1], embedding)
@@ -323,7 +344,7 @@ class NCSNpp(nn.Module):
                 h = self._resample(h, embedding, layers)
         if self.progressive == "output_skip" and pyramid is not None:
             return pyramid
-        return self._project(h, layers)
+        return self._project(h.to(self._dtype), layers)
 
     def _project(self, h: Tensor, layers: Iterator[Any]) -> Tensor:
         """Group norm, nonlinearity, convolution."""

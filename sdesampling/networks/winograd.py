@@ -1,8 +1,8 @@
 """3x3 convolutions by Winograd's minimal filtering: four output pixels a side from tiles of six.
 
-A convolution spends 9 multiplications on a pixel and a pair of channels; this one 36/16 = 2.25, and the rest in
-transforms that matter little where there are many channels. A module of its own because it is the one place
-where a layer is not computed as it is written. Knows tensors, no networks.
+A convolution spends 9 multiplications on a pixel and a pair of channels; this one 36/16 = 2.25, and the rest
+in transforms that matter little where there are many channels. A module of its own because it is the one
+place where a layer is not computed as it is written. Knows tensors, no networks.
 """
 
 from collections.abc import Sequence

@@ -92,7 +92,27 @@ def test_bfloat16_costs_about_a_percent():
         y = network(x, labels)
     assert y.dtype == torch.float32
     assert network.all_modules[0].W.dtype == network.sigmas.dtype == torch.float32
+    first, *_, last = [m for m in network.all_modules if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    assert first.weight.dtype == last.weight.dtype == torch.float32
+    inner = [p.dtype for p in network.parameters() if p.dtype == torch.bfloat16]
+    assert len(inner) > 0.8 * len(list(network.parameters()))
     assert 1e-4 < relative_error(y, exact) < 3e-2
+
+
+@pytest.mark.parametrize("progressive", ["none", "output_skip", "residual"])
+@pytest.mark.parametrize("progressive_input", ["none", "input_skip", "residual"])
+def test_every_variant_has_a_form_in_bfloat16(progressive, progressive_input):
+    network = small(progressive=progressive, progressive_input=progressive_input)
+    x, labels = torch.rand(3, 1, 8, 8), torch.tensor([0.02, 1.0, 30.0])
+    with torch.no_grad():
+        exact = network(x, labels)
+        network.set_precision(torch.bfloat16)
+        assert 1e-4 < relative_error(network(x, labels), exact) < 0.1  # few channels average little out
+        network.set_precision(torch.float64)
+        assert network(x, labels).dtype == torch.float32
+        assert {p.dtype for name, p in network.named_parameters() if name != "all_modules.0.W"} == {
+            torch.float64
+        }
 
 
 def test_float64_images_pass_through_a_float32_network():

@@ -1,12 +1,15 @@
 """Conventions of score models: labels, scaling, counting, micro-batches."""
 
+import copy
+
 import pytest
 import torch
 from golden_samplers import golden_network
 from torch import nn
 from torch.testing import assert_close
 
-from sdesampling.score import ScoreModel
+from sdesampling.networks import build_network
+from sdesampling.score import PrecisionError, ScoreModel
 from sdesampling.sde import VE, VP, SubVP
 
 SHAPE = (1, 2, 2)
@@ -122,3 +125,48 @@ def test_impossible_models_are_refused():
         model(SubVP(), continuous=False)
     with pytest.raises(ValueError, match="more than 20 steps"):
         model(VP(N=1000), continuous=False).with_steps(10)
+
+
+def noisy_and_quiet(sde):
+    """Two times, of noise levels 1 and 0.1 of the data's range [0, 1] or [-1, 1]."""
+    t = torch.linspace(1e-3, 1, 20001)
+    levels = model(sde).noise_level(t)
+    return [t[(levels - level).abs().argmin()].expand(3) for level in (1.0, 0.1)]
+
+
+@pytest.mark.parametrize("sde", [VE(0.01, 50, 1000), VP(N=1000), SubVP(N=1000)])
+def test_mixed_precision_switches_by_the_noise_level(sde):
+    """Above the switch every bit is that of bfloat16, below it that of float32."""
+    torch.manual_seed(0)
+    network = build_network("ncsnpp", image_size=8, num_channels=1, nf=8, ch_mult=(1,), num_res_blocks=1)
+    x = torch.rand(3, 1, 8, 8)
+    noisy, quiet = noisy_and_quiet(sde)
+    scores = {}
+    for name, precision, below in (
+        ("float32", "float32", 0.0),
+        ("bfloat16", "bfloat16", 0.0),
+        ("mixed", "bfloat16", 0.5),
+    ):
+        tried = ScoreModel(copy.deepcopy(network), sde, (1, 8, 8))
+        tried.set_precision(precision, below)
+        tried = tried.with_steps(100)  # as samplers do
+        with torch.no_grad():
+            scores[name] = tried.score(x, noisy), tried.score(x, quiet)
+        assert scores[name][0].dtype == torch.float32
+    assert torch.equal(scores["mixed"][0], scores["bfloat16"][0])
+    assert torch.equal(scores["mixed"][1], scores["float32"][1])
+    assert not torch.equal(scores["bfloat16"][1], scores["float32"][1])
+
+
+def test_noise_level_is_relative_to_the_range_of_the_data():
+    ve, vp = VE(0.01, 50, 1000), VP(N=1000)
+    assert_close(model(ve).noise_level(T), ve.std(T))
+    assert_close(model(ve, centered=True).noise_level(T), ve.std(T) / 2)
+    assert_close(model(vp).noise_level(T), vp.std(T) / vp.mean_coefficient(T) / 2)
+
+
+def test_a_network_without_a_form_in_bfloat16_is_refused():
+    plain = model(VE())
+    plain.set_precision("float32")
+    with pytest.raises(PrecisionError, match="Recorder has no method set_precision"):
+        plain.set_precision("bfloat16")
