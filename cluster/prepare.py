@@ -25,11 +25,9 @@ from jobs.plan import plan
 from jobs.references import load_reference
 from jobs.results import Result
 from jobs.snapshots import remove_finished
-from jobs.store import LocalStore, Store
+from jobs.store import Store
 from jobs.sweep import Sweep
 from jobs.weights import send_weights
-
-LEFTOVER_AGE = 24 * 3600.0  # seconds after which a killed writer's temporary file is nobody's any more
 
 
 class NotRunnableError(Exception):
@@ -81,8 +79,6 @@ def prepare(store: Store, sweep: Sweep, note: Callable[[str], None]) -> Prepared
         raise NotRunnableError("\n".join(sweep.missing))
     # Cells that are the same experiment share their images.
     configurations = list({item.fingerprint: item for item in sweep.configurations}.values())
-    if isinstance(store, LocalStore):
-        store.discard_leftovers(LEFTOVER_AGE)
     send_weights(store, sweep.files)
     _write_down(store, sweep, configurations)
     works, tallies, goals = [], {}, {}

@@ -115,9 +115,12 @@ class ShardWorker:
 def cause_of(error: Exception) -> Cause:
     """What an exception of the work means for the driver."""
     from jobs.commit import OverlapError
+    from jobs.store import StoreUnavailableError
 
     if isinstance(error, OverlapError):
         return "overlap"
+    if isinstance(error, StoreUnavailableError):
+        return "storage"
     if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
         return "storage"
     return "code"

@@ -28,7 +28,7 @@ from jobs.ledger import Failure, set_aside
 from jobs.paths import SweepPaths
 from jobs.queue_state import begin_queue
 from jobs.runrecord import RunRecord
-from jobs.store import Store
+from jobs.store import Store, check_store
 from jobs.sweep import Sweep
 
 RECORD_INTERVAL = 10.0  # seconds between two versions of the run record
@@ -69,8 +69,9 @@ def run_sweeps(
     queue: name under which the store keeps the order of the sweeps (`jobs/queue_state.py`).
     closing: why no work may be done now; empty while it may.
     Raises LeaseHeldError when another driver is at work on one of them, NotRunnableError, and OSError when
-    the store cannot be used at the start.
+    the store cannot be used at the start; StoreError when it cannot keep markers.
     """
+    check_store(store)
     with ExitStack() as stack:
         observers = {
             sweep.name: stack.enter_context(_joined(store, sweep, display, command)) for sweep in sweeps
@@ -96,6 +97,7 @@ def run_sweeps(
 def _joined(store: Store, sweep: Sweep, display: Display, command: list[str]) -> Iterator[_RunObserver]:
     """Hold a sweep's lease and keep its run record, which says so if the run is broken off."""
     paths = SweepPaths(sweep.name)
+    check_store(store)
     with held(store, paths) as lease:
         record = runrecord.begin(store, paths, command)
         observer = _RunObserver(store, sweep, lease, display, record)

@@ -1,7 +1,8 @@
-"""Where a run's files are: a small interface that a local folder satisfies, and an object store can.
+"""Where a run's files are: a small interface, and the local folder that satisfies it.
 
 Names are relative, with forward slashes. Every write is atomic: a reader sees all of it or nothing,
-also after a power cut. This module knows nothing of sweeps, shards or markers.
+also after a power cut. Another kind of store is a module of its own and a line in `_KINDS`. This module knows
+nothing of sweeps, shards or markers.
 """
 
 from __future__ import annotations
@@ -11,19 +12,28 @@ import re
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO
 
 _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,250}"
 _NAME = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*")
 _TEMPORARY = ".temporary"
+_PROBES = "probes"  # folder of the files that `check_store` writes and removes
+
+#: Beginning of a URL -> class, imported when it is named: each may need a library of its own.
+_KINDS = {"s3://": "jobs.store_s3:S3Store"}
 
 
 class StoreError(Exception):
     """A name or a file that the store refuses."""
+
+
+class StoreUnavailableError(OSError):
+    """The store does not answer or does not let us in: waiting, or whoever keeps it, may mend that."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,7 @@ class Entry:
 
     name: str
     size: int
+    modified: float = field(default=0.0, compare=False)  # seconds since 1970, by the store's clock
 
 
 class Store(ABC):
@@ -58,6 +69,14 @@ class Store(ABC):
     def get(self, name: str) -> bytes:
         """The content of a file."""
 
+    def read_all(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Many small files with their names, in order; None for those that are missing."""
+        for name in names:
+            try:
+                yield name, self.get(name)
+            except FileNotFoundError:
+                yield name, None
+
     @abstractmethod
     def open(self, name: str) -> BinaryIO:
         """A file to read from, seekable."""
@@ -81,6 +100,14 @@ class Store(ABC):
     @abstractmethod
     def delete(self, name: str) -> None:
         """Remove; a missing file is no error."""
+
+    @abstractmethod
+    def leftovers(self, older_than: float) -> Iterator[Entry]:
+        """What writers that were killed more than so many seconds ago left behind, beside all named files."""
+
+    @abstractmethod
+    def discard_leftovers(self, older_than: float) -> None:
+        """Remove it."""
 
 
 class LocalStore(Store):
@@ -166,7 +193,8 @@ class LocalStore(Store):
                         pending.append(name)
                         continue
                     try:
-                        yield Entry(name, entry.stat(follow_symlinks=False).st_size)
+                        found = entry.stat(follow_symlinks=False)
+                        yield Entry(name, found.st_size, found.st_mtime)
                     except FileNotFoundError:  # removed since it was listed
                         continue
 
@@ -187,31 +215,26 @@ class LocalStore(Store):
     def delete(self, name: str) -> None:
         self._path(name).unlink(missing_ok=True)
 
-    def discard_leftovers(self, older_than: float) -> int:
-        """Remove temporary files older than so many seconds, left by killed writers; returns their number."""
+    def leftovers(self, older_than: float) -> Iterator[Entry]:
         folder = self.root / _TEMPORARY
-        if not folder.is_dir():
-            return 0
-        removed = 0
-        for path in folder.iterdir():
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             try:
-                if time.time() - path.stat().st_mtime > older_than:
-                    path.unlink()
-                    removed += 1
+                found = path.stat()
             except FileNotFoundError:  # its writer has just finished
                 continue
-        return removed
+            if time.time() - found.st_mtime > older_than:
+                yield Entry(f"{_TEMPORARY}/{path.name}", found.st_size, found.st_mtime)
+
+    def discard_leftovers(self, older_than: float) -> None:
+        for entry in self.leftovers(older_than):
+            (self.root / entry.name).unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
         return Path(self._checked_path(name))
 
     def _checked_path(self, name: str) -> str:
         """The path of a name, after checking that it stays inside the root."""
-        if not _NAME.fullmatch(name):
-            raise StoreError(
-                f"the store refuses the name {name!r}: between slashes must be letters, digits, '.', '_'"
-                " and '-', beginning with a letter, a digit or '_'"
-            )
+        check_name(name)
         path = f"{self.root}/{name}"
         parent = path.rpartition("/")[0]
         if parent not in self._checked:
@@ -241,11 +264,50 @@ class LocalStore(Store):
 
 
 def open_store(url: str | Path) -> Store:
-    """The store that a spec or a command line names: a folder. Raises StoreError for anything else."""
+    """The store that a spec or a command line names: a folder, `file:///path`, or `s3://bucket/prefix`.
+
+    Asks the store nothing yet. Raises StoreError for anything else.
+    """
     text = str(url)
+    for beginning, kind in _KINDS.items():
+        if text.startswith(beginning):
+            module, _, name = kind.partition(":")
+            try:
+                return getattr(import_module(module), name)(text)
+            except ImportError as error:
+                extra = beginning.removesuffix("://")
+                raise StoreError(
+                    f"the store {text} needs the package {error.name}: pip install 'sdesweep[{extra}]'"
+                ) from error
     if "://" in text and not text.startswith("file://"):
-        raise StoreError(f"the store {text!r} is not supported; give a folder (a path, or file:///path)")
+        known = ", ".join(["a path", "file:///path", *(f"{kind}..." for kind in _KINDS)])
+        raise StoreError(f"the store {text!r} is of no known kind; there are: {known}")
     return LocalStore(text.removeprefix("file://"))
+
+
+def check_store(store: Store) -> None:
+    """Raise StoreError unless the store can be written to and lets only the first of two writers win.
+
+    A server that ignores the condition of a PUT would let two attempts commit one shard.
+    """
+    name = f"{_PROBES}/{uuid.uuid4().hex}"
+    first, second = store.put_if_absent(name, b"first"), store.put_if_absent(name, b"second")
+    kept = store.get(name)
+    store.delete(name)
+    if not first or second or kept != b"first":
+        raise StoreError(
+            f"the store {store.url} writes over what is there, though asked not to (If-None-Match: *): "
+            "markers need that; use another server, or a newer version of this one"
+        )
+
+
+def check_name(name: str) -> None:
+    """Raise StoreError for a name that no store takes."""
+    if not _NAME.fullmatch(name):
+        raise StoreError(
+            f"the store refuses the name {name!r}: between slashes must be letters, digits, '.', '_'"
+            " and '-', beginning with a letter, a digit or '_'"
+        )
 
 
 def _link_message(path: str) -> str:

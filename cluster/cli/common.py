@@ -25,7 +25,7 @@ INCOMPLETE = 75
 WRONG_REQUEST = 2
 
 store_option = click.option(
-    "--store", metavar="DIR", default="runs", show_default=True, help="Folder of the store."
+    "--store", metavar="URL", default="runs", show_default=True, help="A folder, or s3://BUCKET/PREFIX."
 )
 
 
@@ -119,7 +119,8 @@ def page_url(store: Store, name: str) -> str:
     """Where a browser finds the page of a sweep."""
     from jobs.paths import SweepPaths
 
-    return (Path(store.url) / SweepPaths(name).report("index.html")).as_uri()
+    page = SweepPaths(name).report("index.html")
+    return f"{store.url}/{page}" if "://" in store.url else (Path(store.url) / page).as_uri()
 
 
 def _setting(text: str) -> tuple[str, Any]:

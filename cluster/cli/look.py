@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("spec")
-@click.option("--store", metavar="DIR", help="Folder of the store; the spec's own, else `runs`, by default.")
+@click.option(
+    "--store", metavar="URL", help="A folder, or s3://BUCKET/PREFIX; the spec's own, else `runs`, by default."
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key in every cell.")
 @command
 def plan(spec: str, store: str | None, settings: tuple[str, ...], as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""The commit protocol: one winner, nothing left of losers, damage seen."""
+"""The commit protocol on every kind of store: one winner, nothing left of losers, damage seen."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,14 +8,14 @@ from storage import commit_images, image_rows
 from jobs.commit import DamageError, OverlapError, data_name, load_committed, quarantine
 from jobs.images import committed_images
 from jobs.paths import SPAN, RangeFolder, SweepPaths, attempt_range, marker_range
-from jobs.store import LocalStore
+from jobs.store import open_store
 
 PATHS = SweepPaths("sweep").configuration("f" * 64)
 
 
 @pytest.fixture
-def store(tmp_path):
-    return LocalStore(tmp_path)
+def store(store_url):
+    return open_store(store_url)
 
 
 def test_a_commit_is_a_file_and_a_marker(store):

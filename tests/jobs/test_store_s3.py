@@ -1,0 +1,88 @@
+"""The S3 store's own promises, against a server: throttling, lost answers, refusals, unfinished uploads."""
+
+import boto3
+import pytest
+
+from jobs.store import StoreError, StoreUnavailableError, check_store, open_store
+
+
+@pytest.fixture
+def store(s3_url):
+    return open_store(s3_url())
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    """The library's waits between attempts, which grow to seconds, are skipped; the attempts are made."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+
+
+def test_throttled_requests_are_sent_again(store, s3):
+    store.put("a", b"1")
+    for request in (lambda: store.get("a"), lambda: store.put("b", b"2"), lambda: list(store.list("x"))):
+        s3.fault("slow", 3)
+        request()
+    s3.fault("slow", 2)
+    assert store.put_if_absent("c", b"3")
+
+
+def test_a_store_that_keeps_throttling_is_unavailable_and_says_so(store, s3):
+    s3.fault("slow", 1000)
+    try:
+        with pytest.raises(StoreUnavailableError, match="SlowDown"):
+            store.get("a")
+    finally:
+        s3.fault("slow", 0)
+
+
+def test_a_marker_whose_answer_was_lost_is_still_the_writers_own(store, s3):
+    s3.fault("drop", 1)
+    assert store.put_if_absent("marker", b"mine")
+    assert not store.put_if_absent("marker", b"other")
+    assert store.get("marker") == b"mine"
+
+
+def test_a_server_that_ignores_the_condition_is_found_out(store, s3):
+    s3.fault("forget", 2)
+    with pytest.raises(StoreError, match="If-None-Match"):
+        check_store(store)
+    check_store(store)
+
+
+def test_a_server_that_is_not_there_is_unavailable(s3, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(StoreUnavailableError, match="127.0.0.1:9"):
+        open_store("s3://bucket").get("a")
+
+
+def test_a_bucket_that_is_not_there_is_named(s3):
+    with pytest.raises(StoreUnavailableError, match="NoSuchBucket"):
+        check_store(open_store("s3://no-such-bucket/x"))
+
+
+def test_without_credentials_nothing_is_guessed(s3, monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(StoreUnavailableError, match=r"[Cc]redentials"):
+        open_store("s3://bucket").put("a", b"1")
+
+
+def test_uploads_that_nobody_finished_are_listed_with_their_size_and_removed(store):
+    client = boto3.session.Session().client("s3")
+    bucket = store.url.removeprefix("s3://")
+    upload = client.create_multipart_upload(Bucket=bucket, Key="sweep/file")["UploadId"]
+    client.upload_part(Bucket=bucket, Key="sweep/file", UploadId=upload, PartNumber=1, Body=b"x" * 1000)
+    assert list(store.leftovers(older_than=3600)) == []
+    (leftover,) = store.leftovers(older_than=-60)
+    assert (leftover.name, leftover.size) == ("sweep/file", 1000)
+    store.discard_leftovers(older_than=-60)
+    assert list(store.leftovers(older_than=-60)) == []
+
+
+def test_stores_in_one_bucket_do_not_see_each_other(s3_url):
+    bucket = s3_url()
+    open_store(f"{bucket}/one").put("a/b", b"1")
+    open_store(f"{bucket}/one-more").put("a/b", b"2")
+    assert [entry.size for entry in open_store(f"{bucket}/one").list("a")] == [1]
+    assert open_store(f"{bucket}/one-more").get("a/b") == b"2"

@@ -1,0 +1,60 @@
+"""An S3 server for tests: moto's, one request at a time, with faults on demand.
+
+moto looks whether a key is taken and writes it in two steps, so of two simultaneous conditional PUTs both can
+win; served one at a time they are as atomic as S3's. Run it as `s3_server.py PORT_FILE`: it listens on a free
+port, and writes the port there. Faults are asked for by `POST /-/FAULT/COUNT` and strike so many requests:
+
+    slow    503 SlowDown, as S3 throttles
+    drop    the request is done, but its answer is 500: as if the connection had broken after it
+    forget  the condition of a PUT is ignored, as by servers that do not know it
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce your rate.</Message></Error>"
+XML = [("Content-Type", "application/xml")]
+
+
+class FaultyServer:
+    """A WSGI application around moto's."""
+
+    def __init__(self) -> None:
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._faults: Counter[str] = Counter()
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path.startswith("/-/"):
+            _, _, fault, count = path.split("/")
+            self._faults[fault] = int(count)
+            start("204 No Content", [])
+            return []
+        if self._strikes("slow"):
+            start("503 Slow Down", XML)
+            return [SLOW_DOWN]
+        if self._strikes("forget"):
+            environ.pop("HTTP_IF_NONE_MATCH", None)
+        if self._strikes("drop"):
+            list(self._moto(environ, lambda *arguments: lambda data: None))
+            start("500 Internal Server Error", XML)
+            return [SLOW_DOWN.replace(b"SlowDown", b"InternalError")]
+        return self._moto(environ, start)
+
+    def _strikes(self, fault: str) -> bool:
+        self._faults[fault] -= 1
+        return self._faults[fault] >= 0
+
+
+if __name__ == "__main__":
+    server = make_server("127.0.0.1", 0, FaultyServer(), threaded=False)
+    Path(sys.argv[1]).write_text(str(server.server_port))
+    server.serve_forever()
