@@ -1,4 +1,4 @@
-"""What tests of all packages share: an S3 server of their own, and buckets in it."""
+"""What tests of all packages share: an S3 server of their own, and empty stores in it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 START = 60.0  # seconds that the server may take, on a machine that is busy with other things
+BUCKET = "tests"
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "tests",
     "AWS_SECRET_ACCESS_KEY": "tests",
@@ -39,16 +40,15 @@ class S3Server:
 
     def fault(self, kind: str, count: int) -> None:
         """Let a fault of tests/s3_server.py strike the next requests."""
-        request = urllib.request.Request(f"{self.endpoint}/-/{kind}/{count}", method="POST")
+        self.request("POST", f"/-/{kind}/{count}")
+
+    def request(self, method: str, path: str) -> None:
+        request = urllib.request.Request(f"{self.endpoint}{path}", method=method)
         urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=START).close()
 
-    def make_bucket(self) -> str:
-        """A new, empty bucket."""
-        import boto3
-
-        name = f"bucket-{uuid.uuid4().hex[:12]}"
-        boto3.session.Session().client("s3").create_bucket(Bucket=name)
-        return name
+    def new_url(self) -> str:
+        """An empty store."""
+        return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 
 def start_s3_server(folder: Path) -> S3Server:
@@ -62,7 +62,9 @@ def start_s3_server(folder: Path) -> S3Server:
         assert process.poll() is None, (folder / "log").read_text()
         assert time.monotonic() < end, "the S3 server did not start"
         time.sleep(0.05)
-    return S3Server(process, int(port_file.read_text()))
+    server = S3Server(process, int(port_file.read_text()))
+    server.request("PUT", f"/{BUCKET}")
+    return server
 
 
 @pytest.fixture(scope="session")
@@ -88,10 +90,9 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty store of each kind, in turn."""
     if request.param == "folder":
         return str(tmp_path / "store")
-    server: S3Server = request.getfixturevalue("s3")
-    return f"s3://{server.make_bucket()}/some/prefix"
+    return request.getfixturevalue("s3").new_url()
 
 
 @pytest.fixture
-def s3_url(s3: S3Server) -> Callable[[], str]:
-    return lambda: f"s3://{s3.make_bucket()}"
+def s3_url(s3: S3Server) -> str:
+    return s3.new_url()

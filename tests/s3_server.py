@@ -11,7 +11,9 @@ port, and writes the port there. Faults are asked for by `POST /-/FAULT/COUNT` a
 
 from __future__ import annotations
 
+import io
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,9 +22,6 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce your rate.</Message></Error>"
-XML = [("Content-Type", "application/xml")]
-
 
 class FaultyServer:
     """A WSGI application around moto's."""
@@ -30,8 +29,15 @@ class FaultyServer:
     def __init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._faults: Counter[str] = Counter()
+        self._turn = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        content = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(content)  # read by now, whatever becomes of the request
+        with self._turn:
+            return list(self._answer(environ, start))
+
+    def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path.startswith("/-/"):
             _, _, fault, count = path.split("/")
@@ -39,14 +45,12 @@ class FaultyServer:
             start("204 No Content", [])
             return []
         if self._strikes("slow"):
-            start("503 Slow Down", XML)
-            return [SLOW_DOWN]
+            return _refuse(start, "503 Slow Down", "SlowDown")
         if self._strikes("forget"):
             environ.pop("HTTP_IF_NONE_MATCH", None)
         if self._strikes("drop"):
             list(self._moto(environ, lambda *arguments: lambda data: None))
-            start("500 Internal Server Error", XML)
-            return [SLOW_DOWN.replace(b"SlowDown", b"InternalError")]
+            return _refuse(start, "500 Internal Server Error", "InternalError")
         return self._moto(environ, start)
 
     def _strikes(self, fault: str) -> bool:
@@ -54,7 +58,13 @@ class FaultyServer:
         return self._faults[fault] >= 0
 
 
+def _refuse(start: Callable[..., Any], status: str, code: str) -> Iterable[bytes]:
+    text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>on demand</Message></Error>".encode()
+    start(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(text)))])
+    return [text]
+
+
 if __name__ == "__main__":
-    server = make_server("127.0.0.1", 0, FaultyServer(), threaded=False)
+    server = make_server("127.0.0.1", 0, FaultyServer(), threaded=True)
     Path(sys.argv[1]).write_text(str(server.server_port))
     server.serve_forever()

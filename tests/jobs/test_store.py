@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 import pytest
 
@@ -107,15 +108,18 @@ def test_move_replaces_and_makes_folders(store):
     assert store.get("x/y/a") == b"1"
 
 
-@pytest.mark.parametrize(
-    "name", ["../a", "a/../../b", "/etc/passwd", "a//b", "", ".", "a/.hidden", "a\\b", "a\0b", "a\nb", "é"]
-)
-def test_names_that_could_escape_are_refused(store, name):
-    for action in (store.get, store.size, store.delete, lambda name: store.put(name, b"x")):
+def test_names_that_could_escape_are_refused(store):
+    actions = (
+        store.get,
+        store.size,
+        store.delete,
+        lambda name: store.put(name, b"x"),
+        lambda name: list(store.list(name)),
+    )
+    names = ("../a", "a/../../b", "/etc/passwd", "a//b", "", ".", "a/.hidden", "a\\b", "a\0b", "a\nb", "é")
+    for name, action in product(names, actions):
         with pytest.raises(StoreError, match="refuses the name"):
             action(name)
-    with pytest.raises(StoreError, match="refuses the name"):
-        list(store.list(name))
 
 
 def test_a_store_that_keeps_markers_passes_its_check_and_stays_empty(store):
@@ -123,7 +127,9 @@ def test_a_store_that_keeps_markers_passes_its_check_and_stays_empty(store):
     assert list(store.list("probes")) == []
 
 
-@pytest.mark.parametrize("url", ["gs://bucket/prefix", "http://host/path", "s3://", "s3://Capital/x", "s3:///x"])
+@pytest.mark.parametrize(
+    "url", ["gs://bucket/prefix", "http://host/path", "s3://", "s3://Capital/x", "s3:///x"]
+)
 def test_what_is_no_store_is_refused(url):
     with pytest.raises(StoreError, match="store"):
         open_store(url)
