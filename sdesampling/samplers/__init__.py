@@ -6,6 +6,7 @@ from typing import Any
 from sdesampling.choices import one_of
 from sdesampling.samplers.annealed_langevin import AnnealedLangevinDynamics
 from sdesampling.samplers.base import NonFiniteStateError, Sampler, State
+from sdesampling.samplers.controlled import AnnealedLangevinInpainting, Colourisation, Inpainting
 from sdesampling.samplers.ddls import DDLS
 from sdesampling.samplers.dpm_solver import DPMSolver
 from sdesampling.samplers.edm import EDM
@@ -25,6 +26,9 @@ SAMPLERS: dict[str, type[Sampler]] = {
         DPMSolver,
         EDM,
         AnnealedLangevinDynamics,
+        Inpainting,
+        Colourisation,
+        AnnealedLangevinInpainting,
         DDLS,
         PriorDecoding,
         UniformNoise,
@@ -59,11 +63,7 @@ def planned_evaluations(kind: str, **hyper_parameters: Any) -> int:
 
 def _checked(kind: str, hyper_parameters: dict[str, Any]) -> type[Sampler]:
     one_of("sampler kind", kind, SAMPLERS)
-    known = [
-        name
-        for name in inspect.signature(SAMPLERS[kind].__init__).parameters
-        if name not in ("self", "model")
-    ]
+    known = SAMPLERS[kind].hyper_parameters()
     for name in hyper_parameters:
         if not known:
             raise ValueError(f"sampler {kind!r} has no hyper-parameters, but {name!r} was given")
@@ -77,7 +77,10 @@ __all__ = [
     "SAMPLERS",
     "VERSION",
     "AnnealedLangevinDynamics",
+    "AnnealedLangevinInpainting",
+    "Colourisation",
     "DPMSolver",
+    "Inpainting",
     "NonFiniteStateError",
     "PredictorCorrector",
     "PriorDecoding",

@@ -3,6 +3,7 @@
 Knows neither networks nor noise beyond their interfaces, and nothing of files.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -59,6 +60,11 @@ class Sampler(ABC):
     @abstractmethod
     def planned_evaluations(cls, **hyper_parameters: Any) -> int:
         """Network evaluations per image from init() to the last step()."""
+
+    @classmethod
+    def hyper_parameters(cls) -> list[str]:
+        """Names of all that the sampler takes beside the model."""
+        return [name for name in inspect.signature(cls.__init__).parameters if name not in ("self", "model")]
 
     def diagnostics(self, state: State) -> dict[str, float]:
         """What the sampler can say about its own run, by name."""

@@ -128,7 +128,7 @@ def idle(folder: Path, sampler: str) -> set[str]:
     ("sampler", "keys"),
     [
         ("{kind: ode}", {"temperature", "interpolate"}),
-        ("{kind: ode, temperature: 0.9, interpolate: 2, method: heun}", {"rtol", "atol", "error_norm"}),
+        ("{kind: ode, temperature: 0.9, method: heun}", {"rtol", "atol", "error_norm", "interpolate"}),
         ("{kind: edm}", {"s_tmin", "s_tmax", "s_noise"}),
         ("{kind: edm, s_churn: 1}", set()),
         ("{kind: dpm_solver}", {"rtol", "atol", "lower_order_final"}),

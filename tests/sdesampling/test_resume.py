@@ -55,6 +55,8 @@ ANNEALED_LANGEVIN = [
     {"levels": 3, "steps_per_level": 2},
     {"levels": 2, "steps_per_level": 3, "schedule": "linear", "convention": "paper", "denoise": True},
 ]
+IMAGES = torch.arange(24, dtype=torch.uint8).view(4, 1, 2, 3)
+LEFT = torch.tensor([1.0, 1.0, 0.0])
 CASES = {
     **{
         f"predictor_corrector-{i}": (score_model(sde), hyper)
@@ -63,6 +65,19 @@ CASES = {
     **{f"ode-{i}": (score_model(sde), hyper) for i, (sde, hyper) in enumerate(ODE)},
     **{f"dpm_solver-{i}": (score_model(VP()), hyper) for i, hyper in enumerate(DPM_SOLVER)},
     **{f"edm-{i}": (score_model(sde), hyper) for i, (sde, hyper) in enumerate(EDM)},
+    "inpainting-0": (score_model(VE(0.01, 8.0)), {"images": IMAGES, "known": LEFT, "steps": 5}),
+    "inpainting-1": (
+        score_model(VP()),
+        {"images": IMAGES, "known": LEFT, "steps": 25, "predictor": "none", "snr": 0.05, "denoise": "all"},
+    ),
+    "colourisation-0": (
+        GaussianNetwork(VE(0.01, 8.0), torch.rand(3, 2, 2), torch.ones(3, 2, 2)).model(),
+        {"images": torch.rand(4, 3, 2, 2), "steps": 5},
+    ),
+    "annealed_langevin_inpainting-0": (
+        score_model(VE(0.1, 1.0)),
+        {"images": IMAGES, "known": LEFT, "levels": 3, "steps_per_level": 2, "denoise": True},
+    ),
     **{
         f"annealed_langevin-{i}": (score_model(VE(0.1, 1.0)), hyper)
         for i, hyper in enumerate(ANNEALED_LANGEVIN)
