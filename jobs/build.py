@@ -17,6 +17,9 @@ from fid.extractors import Extractor, load_extractor
 from jobs import configuration as data
 from jobs.datasets import read_dataset
 from jobs.fingerprint import file_sha256
+from jobs.masks import mask_of
+from jobs.sections import DDLS, DataSet
+from sdesampling.calibration import Calibration, calibrate
 from sdesampling.latent import Decoder, LatentDecoder, LatentModel
 from sdesampling.models import load_model
 from sdesampling.networks.mnist_mlp import (
@@ -25,6 +28,7 @@ from sdesampling.networks.mnist_mlp import (
     MnistVAEDecoder,
     vae_decoder_weights,
 )
+from sdesampling.noise import NoiseStream
 from sdesampling.samplers import Sampler, build_sampler
 from sdesampling.score import ScoreModel
 
@@ -65,10 +69,23 @@ def build_model(
 
 
 def sampler_of(configuration: data.Configuration, source: Source) -> Sampler:
-    """Return the configuration's sampler on what `build_model` gave. Raises ValueError if they do not fit."""
+    """Return the configuration's sampler on what `build_model` gave.
+
+    Reads the images that it needs beside the model, and calibrates a discriminator by them: in the same way
+    wherever it is built. Raises ValueError if they do not fit, WrongWeightsError for images that changed.
+    """
     if isinstance(source, Tensor) and configuration.sampler.kind == "noise":
         source = source[0]  # the shape of an image, not that of the data set
-    return build_sampler(model=source, **configuration.sampler.model_dump())
+    hyper_parameters = configuration.sampler.model_dump()
+    if configuration.images is not None:
+        images = _read(configuration.images.dataset, configuration.images.content)
+        if isinstance(configuration.sampler, DDLS):
+            hyper_parameters["calibration"] = _calibrated(configuration, source, images)
+        else:
+            hyper_parameters["images"] = images
+        if configuration.images.mask is not None:
+            hyper_parameters["known"] = torch.from_numpy(mask_of(configuration.images.mask))
+    return build_sampler(model=source, **hyper_parameters)
 
 
 def build_extractor(
@@ -93,13 +110,29 @@ def _checked(name: str, digest: str | None, weights: Weights) -> Path:
 def _images(model: data.Model, device: torch.device | str) -> Tensor:
     if model.dataset is None:
         raise WrongWeightsError(f"{model.name} names no data set to read")
-    found = read_dataset(model.dataset.name, model.dataset.path, model.dataset.split)
-    if found.content_hash != model.content:
+    return _read(model.dataset, model.content).to(device)
+
+
+def _read(data_set: DataSet, content: str | None) -> Tensor:
+    """The images of a data set, uint8, which must be those that were planned with."""
+    found = read_dataset(data_set.name, data_set.path, data_set.split)
+    if found.content_hash != content:
         raise WrongWeightsError(
-            f"data set {model.name} has changed since it was planned with: content {found.content_hash}, "
-            f"then {model.content}"
+            f"data set {data_set.name} has changed since it was planned with: content {found.content_hash}, "
+            f"then {content}"
         )
-    return torch.from_numpy(found.images).to(device)
+    return torch.from_numpy(found.images)
+
+
+def _calibrated(configuration: data.Configuration, source: Source, images: Tensor) -> Calibration:
+    """The calibration of a GAN's discriminator: at most so many real images, and as many generated ones."""
+    assert isinstance(configuration.sampler, DDLS)
+    assert configuration.sampler.calibration is not None
+    if not isinstance(source, LatentModel):
+        raise ValueError(f"a calibration needs a discriminator, and {configuration.model.name} has none")
+    images = images[: configuration.sampler.calibration.samples].to(source.device)
+    noise = NoiseStream(configuration.seed, configuration.replicate, range(len(images)), source.device)
+    return calibrate(source, images, noise)
 
 
 def _mnist_mlp_gan(files: Mapping[str, Path], device: torch.device | str) -> LatentModel:

@@ -314,6 +314,17 @@ def resolve_reference(section: DataSet, folder: Path, named: Collection[str] = (
     return Resolved(resolve_data_set(section, folder))
 
 
+def resolve_images(section: DataSet, folder: Path) -> Resolved[Model]:
+    """Return what is known of images that a sampler needs beside its model. Raises UnresolvedError."""
+    if section.path is not None and (unset := unset_variable(section.path)):
+        unread = Model(name=section.name, family="dataset", shape=None, dataset=section)
+        return Resolved(unread, missing=(_set_variable(unset, section.name),))
+    try:
+        return _data_set_model(section, folder)
+    except UnresolvedError as error:
+        raise UnresolvedError(str(error), "name" if section.path is None else "path") from None
+
+
 def resolve_data_set(section: DataSet, folder: Path, *key: str) -> DataSet:
     """Return the data set with its path absolute. Raises UnresolvedError."""
     if section.path is not None:

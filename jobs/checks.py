@@ -16,9 +16,13 @@ from jobs.sections import (
     EDM,
     ODE,
     AnnealedLangevin,
+    AnnealedLangevinInpainting,
+    AnnealedLangevinSteps,
+    Colourisation,
+    DataSet,
     DPMSolver,
     NoiseControl,
-    PredictorCorrector,
+    PredictorCorrectorSteps,
     RealControl,
 )
 from jobs.spec import Settings
@@ -35,6 +39,9 @@ FAMILIES = {
     "dpm_solver": ("score",),
     "edm": ("score",),
     "annealed_langevin": ("score",),
+    "inpainting": ("score",),
+    "colourisation": ("score",),
+    "annealed_langevin_inpainting": ("score",),
     "ddls": ("latent",),
     "prior": ("latent", "decoder"),
     "real": ("dataset",),
@@ -47,7 +54,7 @@ def check(settings: Settings, model: Model | None, extractors: Sequence[Extracto
     yield from _check_scores(settings, extractors)
     yield from _check_stages(settings)
     sampler = settings.sampler
-    if isinstance(sampler, PredictorCorrector):
+    if isinstance(sampler, PredictorCorrectorSteps):
         yield from _check_predictor_corrector(sampler, model)
     elif isinstance(sampler, ODE):
         yield from _check_ode(sampler, settings, model)
@@ -55,7 +62,7 @@ def check(settings: Settings, model: Model | None, extractors: Sequence[Extracto
         yield from _check_sigmas(sampler)
     elif isinstance(sampler, DPMSolver):
         yield from _check_dpm_solver(sampler, model)
-    elif isinstance(sampler, AnnealedLangevin):
+    elif isinstance(sampler, AnnealedLangevin | AnnealedLangevinInpainting):
         yield from _check_annealed_langevin(sampler, model)
     elif isinstance(sampler, DDLS):
         yield from _check_ddls(sampler, settings)
@@ -115,11 +122,14 @@ def _check_stages(settings: Settings) -> Iterator[Finding]:
         yield ("stages",), f"{max(settings.stages)} lies beyond the last step, {steps}"
 
 
-def _check_predictor_corrector(sampler: PredictorCorrector, model: Model | None) -> Iterator[Finding]:
+def _check_predictor_corrector(sampler: PredictorCorrectorSteps, model: Model | None) -> Iterator[Finding]:
     if sampler.predictor == "none" and sampler.corrector == "none":
         yield ("sampler", "corrector"), "'none' with predictor 'none' samples nothing; set one of them"
     if model is None:
         return
+    if isinstance(sampler, Colourisation) and model.shape is not None and model.shape[0] != 3:
+        message = f"'colourisation' needs three channels, and images of {model.name} have {model.shape[0]}"
+        yield ("sampler", "kind"), message
     if sampler.predictor == "ancestral" and model.sde == "subvp":
         message = (
             "'ancestral' is defined for VE and VP only, and this model is sub-VP; try 'reverse_diffusion'"
@@ -154,19 +164,22 @@ def _check_dpm_solver(sampler: DPMSolver, model: Model | None) -> Iterator[Findi
         yield ("sampler", "steps"), f"{message}; or take method 'singlestep', which ends with lower orders"
 
 
-def _check_sigmas(sampler: AnnealedLangevin | EDM) -> Iterator[Finding]:
+def _check_sigmas(sampler: AnnealedLangevinSteps | EDM) -> Iterator[Finding]:
     largest, smallest = sampler.sigma_max, sampler.sigma_min
     if largest is not None and smallest is not None and largest <= smallest:
         yield ("sampler", "sigma_max"), f"{largest:g} is not above sampler.sigma_min {smallest:g}"
 
 
-def _check_annealed_langevin(sampler: AnnealedLangevin, model: Model | None) -> Iterator[Finding]:
+def _check_annealed_langevin(
+    sampler: AnnealedLangevin | AnnealedLangevinInpainting, model: Model | None
+) -> Iterator[Finding]:
     yield from _check_sigmas(sampler)
     if model is None:
         return
     if model.sde in ("vp", "subvp"):
-        message = "'annealed_langevin' is defined for VE models, and this one is not"
-        yield ("sampler", "kind"), f"{message}; try 'predictor_corrector'"
+        other = "predictor_corrector" if isinstance(sampler, AnnealedLangevin) else "inpainting"
+        message = f"{sampler.kind!r} is defined for VE models, and this one is not"
+        yield ("sampler", "kind"), f"{message}; try {other!r}"
     if model.continuous is False:
         own = f"{model.name} knows its own {model.scales} noise levels alone; leave it out"
         for key, usual in (("schedule", "geometric"), ("sigma_max", None), ("sigma_min", None)):
@@ -175,6 +188,15 @@ def _check_annealed_langevin(sampler: AnnealedLangevin, model: Model | None) -> 
 
 
 def _check_ddls(sampler: DDLS, settings: Settings) -> Iterator[Finding]:
+    if sampler.calibration is not None:
+        used = sampler.calibration.images
+        for reference in settings.reference:
+            if _overlap(used, reference):
+                message = f"{used.name} shares images with the reference {reference.name}, so scores would"
+                yield (
+                    ("sampler", "calibration", "images"),
+                    f"{message} flatter; take images that neither training nor scoring uses",
+                )
     if sampler.kept == 1:
         return
     first = sampler.steps - (sampler.kept - 1) * sampler.thin
@@ -188,6 +210,14 @@ def _check_ddls(sampler: DDLS, settings: Settings) -> Iterator[Finding]:
             f"{sampler.burn_in} is not steps - (kept - 1) thin = {first}; leave it out",
         )
     yield from _check_multiples(settings, "kept", sampler.kept, "a chain's images")
+
+
+def _overlap(one: DataSet, other: DataSet) -> bool:
+    """Whether two data sets share images, as far as their names tell: `digits` holds both of its splits."""
+    if one == other or (one.path is not None and one.path == other.path):
+        return True
+    names = {one.name, other.name}
+    return one.path is None and other.path is None and "digits" in names and len(names) == 2
 
 
 def _check_multiples(settings: Settings, key: str, number: int, what: str) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from jobs.sections import (
     Positive,
     PositiveInt,
     Precision,
-    PredictorCorrector,
+    PredictorCorrectorSteps,
     PublishedValue,
     Quantisation,
     Resources,
@@ -32,6 +32,7 @@ from jobs.sections import (
 )
 
 FEW_STEPS = 10  # a multistep DPM-Solver ends with lower orders below
+SOURCES = ("images", "known")  # keys of samplers that `SourceImages` stands for
 #: Raised when the meaning of a canonical form changes: old results then keep their directories.
 CANONICAL_VERSION = 1
 
@@ -70,6 +71,19 @@ class Model(Section):
         if self.family == "dataset":
             return self.content is None
         return None in self.weights.values()
+
+
+class SourceImages(Section):
+    """Images that a sampler needs beside its model: to complete them, or to calibrate a discriminator."""
+
+    dataset: DataSet
+    content: Digest | None  # None: not here yet
+    mask: str | None = None  # of what is known of them, see jobs/masks.py
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What decides the pixels."""
+        return {"content": self.content, **({} if self.mask is None else {"mask": self.mask})}
 
 
 class Extractor(Section):
@@ -114,6 +128,7 @@ class Configuration(Section):
     priority: int
     resources: Resources
     published: tuple[PublishedValue, ...]
+    images: SourceImages | None = None  # for samplers that need some
 
     @property
     def name(self) -> str:
@@ -122,7 +137,7 @@ class Configuration(Section):
 
     def canonical(self) -> dict[str, object]:
         """Return everything that the user decides and that changes a pixel, and nothing else."""
-        return {
+        content: dict[str, object] = {
             "version": CANONICAL_VERSION,
             "model": self.model.identity,
             "sampler": canonical_sampler(self.sampler, self.model),
@@ -133,6 +148,7 @@ class Configuration(Section):
             "precision": self.precision,
             "quantisation": self.quantisation,
         }
+        return content if self.images is None else {**content, "images": self.images.identity}
 
     @property
     def fingerprint(self) -> str:
@@ -155,14 +171,17 @@ class Configuration(Section):
 
 
 def canonical_sampler(sampler: Sampler, model: Model) -> dict[str, object]:
-    """Return the section with its defaults and without the keys that cannot matter in it."""
-    return sampler.model_dump(mode="json", exclude=set(idle_keys(sampler, model)))
+    """Return the section with its defaults, without the keys that cannot matter in it and names of images."""
+    content = sampler.model_dump(mode="json", exclude={*idle_keys(sampler, model), *SOURCES})
+    if isinstance(sampler, DDLS) and sampler.calibration is not None:
+        content["calibration"] = {"samples": sampler.calibration.samples}
+    return content
 
 
 def idle_keys(sampler: Sampler, model: Model) -> list[str]:
     """Return the keys of a section that cannot matter beside its other keys and with this model."""
     keys = []
-    if isinstance(sampler, PredictorCorrector):
+    if isinstance(sampler, PredictorCorrectorSteps):
         if sampler.corrector == "none":
             keys += ["corrector_steps", "snr"]
         if sampler.corrector != "langevin":
@@ -188,6 +207,8 @@ def idle_keys(sampler: Sampler, model: Model) -> list[str]:
             keys.append("solver_type")
     if isinstance(sampler, DDLS):
         keys.append("burn_in")  # it follows from the others
+        if sampler.calibration is None:
+            keys.append("calibration")
         if sampler.kept == 1:
             keys.append("thin")
     return keys

@@ -16,11 +16,12 @@ from pydantic import TypeAdapter, ValidationError
 from jobs import catalog
 from jobs.cells import Cell
 from jobs.checks import Finding, check
-from jobs.configuration import Configuration, Extractor, Model, idle_keys
+from jobs.configuration import Configuration, Extractor, Model, SourceImages, idle_keys
+from jobs.masks import mask_text, read_mask
 from jobs.modelfiles import UnresolvedError
 from jobs.problems import Location, as_written, describe
 from jobs.reference_index import Indexed, named_references
-from jobs.sections import DataSet, PublishedValue, Sampler, Section
+from jobs.sections import DDLS, DataSet, PublishedValue, Sampler, Section
 from jobs.spec import ExtractorField, ModelField, ReferenceField, Settings
 from jobs.store import open_store
 
@@ -68,12 +69,40 @@ class Resolver:
         model = models[0] if models else None
         extractors = self._look_up(names["extractor"], ("extractor",), catalog.resolve_extractor, findings)
         references = self._look_up(names["reference"], ("reference",), self._reference, findings)
+        images = None
         if settings is not None:
             findings += check(settings, model, extractors)
             findings += self._of_no_use(settings, references, extractors)
+            if model is not None:
+                images = self._source_images(settings.sampler, model, findings)
         if settings is None or model is None or findings:
             return [], [(as_written(location, written), message) for location, message in findings]
-        return _configurations(self.sweep, cell, settings, model, extractors, references, published), []
+        return _configurations(
+            self.sweep, cell, settings, model, extractors, references, images, published
+        ), []
+
+    def _source_images(self, sampler: Sampler, model: Model, findings: list[Finding]) -> SourceImages | None:
+        """The images that a sampler needs beside its model; what is wrong with them goes into `findings`."""
+        key: Location = ("sampler", "images")
+        section = getattr(sampler, "images", None)
+        if isinstance(sampler, DDLS) and sampler.calibration is not None:
+            key, section = ("sampler", "calibration", "images"), sampler.calibration.images
+        if section is None:
+            return None
+        found = self._look_up((section,), key, catalog.resolve_images, findings)
+        if not found:
+            return None
+        data, mask = found[0], None
+        assert data.dataset is not None  # it is what was looked up
+        if model.shape is not None and data.shape not in (None, model.shape):
+            message = f"{section.name} holds images of {data.shape}, {model.name} makes {model.shape}"
+            findings.append((key, message))
+        elif (known := getattr(sampler, "known", None)) is not None and model.shape is not None:
+            try:
+                mask = mask_text(read_mask(known, model.shape, self.folder))
+            except UnresolvedError as error:
+                findings.append((("sampler", "known"), str(error)))
+        return SourceImages(dataset=data.dataset, content=data.content, mask=mask)
 
     def _reference(self, section: DataSet, folder: Path) -> catalog.Resolved[DataSet]:
         return catalog.resolve_reference(section, folder, self._named)
@@ -118,7 +147,7 @@ class Resolver:
                     self._known[known] = error
             result = self._known[known]
             if isinstance(result, UnresolvedError):
-                index = () if key == ("model",) else (number,)
+                index = (number,) if key in (("extractor",), ("reference",)) else ()
                 findings.append(((*key, *index, *result.key), str(result)))
             else:
                 found.append(result.thing)
@@ -143,6 +172,7 @@ def _configurations(
     model: Model,
     extractors: Sequence[Extractor],
     references: Sequence[DataSet],
+    images: SourceImages | None,
     published: tuple[PublishedValue, ...],
 ) -> list[Configuration]:
     group = settings.group_size
@@ -167,6 +197,7 @@ def _configurations(
         priority=settings.priority,
         resources=settings.resources,
         published=published,
+        images=images,
     )
     return [first.model_copy(update={"replicate": number}) for number in range(settings.replicates)]
 

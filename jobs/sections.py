@@ -55,19 +55,67 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class PredictorCorrector(Section):
-    """Algorithm 1 of Song et al. 2020 and its halves: predictor only, corrector only, both."""
+class DataSet(Section):
+    """A set of real images: one that the project knows by name, or one read from `path`."""
 
-    kind: Literal["predictor_corrector"]
-    predictor: Literal["ancestral", "reverse_diffusion", "euler_maruyama", "probability_flow", "none"]
-    corrector: Literal["langevin", "annealed_langevin", "none"]
+    name: PlainName
+    path: str | None = None  # Parquet file, folder, npz or archive; absolute once resolved
+    split: str | None = None  # of what is at the path
+
+
+def named(value: object) -> object:
+    """A bare name stands for `{name: NAME}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+#: A data set, or its name alone.
+DataSetField = Annotated[DataSet, BeforeValidator(named)]
+
+
+PredictorName = Literal["ancestral", "reverse_diffusion", "euler_maruyama", "probability_flow", "none"]
+CorrectorName = Literal["langevin", "annealed_langevin", "none"]
+
+
+class PredictorCorrectorSteps(Section):
+    """What all samplers by predictors and correctors have in common."""
+
+    predictor: PredictorName
+    corrector: CorrectorName
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 1000
     corrector_steps: Annotated[int, Field(ge=1, le=MAX_CORRECTOR_STEPS)] = 1
     snr: Positive = 0.16
     corrector_norm: Literal["batch", "sample"] = "batch"
-    denoise: bool = True
     eps: Annotated[float, Field(gt=0, lt=1)] | None = None
     labels: Literal["interpolated", "half", "rounded"] = "interpolated"
+
+
+class PredictorCorrector(PredictorCorrectorSteps):
+    """Algorithm 1 of Song et al. 2020 and its halves: predictor only, corrector only, both."""
+
+    kind: Literal["predictor_corrector"]
+    denoise: bool = True
+
+
+class Observing(PredictorCorrectorSteps):
+    """Predictors and correctors for images of which a part is known (Song et al. 2020, appendix I)."""
+
+    predictor: PredictorName = "reverse_diffusion"
+    corrector: CorrectorName = "langevin"
+    denoise: Literal["known", "all", "none"] = "known"
+    images: DataSetField  # sample k is made from image k, counted round and round
+
+
+class Inpainting(Observing):
+    """Images of which a mask tells the known part."""
+
+    kind: Literal["inpainting"]
+    known: str  # a half by name, or the path of a mask
+
+
+class Colourisation(Observing):
+    """Images of which the grey is known."""
+
+    kind: Literal["colourisation"]
 
 
 class ODE(Section):
@@ -116,10 +164,9 @@ class EDM(Section):
     s_noise: Positive = 1.0
 
 
-class AnnealedLangevin(Section):
+class AnnealedLangevinSteps(Section):
     """Annealed Langevin dynamics of NCSN (Song & Ermon 2019); defaults are those of its released code."""
 
-    kind: Literal["annealed_langevin"]
     levels: Annotated[int, Field(ge=2, le=MAX_LEVELS)] = 10
     steps_per_level: Annotated[int, Field(ge=1, le=MAX_STEPS // MAX_LEVELS)] = 100
     step_size: Positive = 2e-5
@@ -135,11 +182,32 @@ class AnnealedLangevin(Section):
         return self.levels * self.steps_per_level
 
 
+class AnnealedLangevin(AnnealedLangevinSteps):
+    """Images from uniform noise."""
+
+    kind: Literal["annealed_langevin"]
+
+
+class AnnealedLangevinInpainting(AnnealedLangevinSteps):
+    """Images of which a mask tells the known part (Song & Ermon 2019, algorithm 2)."""
+
+    kind: Literal["annealed_langevin_inpainting"]
+    images: DataSetField
+    known: str
+
+
 class Decay(Section):
     """The step size is multiplied by `factor` after every `every` steps."""
 
     factor: Annotated[float, Field(gt=0, le=1)]
     every: PositiveInt
+
+
+class CalibrationSection(Section):
+    """Real images by which a discriminator is calibrated, and how many of them and of generated ones."""
+
+    images: DataSetField
+    samples: PositiveInt = 1000
 
 
 class DDLS(Section):
@@ -154,6 +222,7 @@ class DDLS(Section):
     kept: PositiveInt = 1
     burn_in: Count | None = None  # steps - (kept - 1) thin
     thin: PositiveInt = 1
+    calibration: CalibrationSection | None = None
 
 
 class PriorDecoding(Section):
@@ -181,20 +250,15 @@ Sampler = Annotated[
     | DPMSolver
     | EDM
     | AnnealedLangevin
+    | Inpainting
+    | Colourisation
+    | AnnealedLangevinInpainting
     | DDLS
     | PriorDecoding
     | NoiseControl
     | RealControl,
     Field(discriminator="kind"),
 ]
-
-
-class DataSet(Section):
-    """A set of real images: one that the project knows by name, or one read from `path`."""
-
-    name: PlainName
-    path: str | None = None  # Parquet file, folder, npz or archive; absolute once resolved
-    split: str | None = None  # of what is at the path
 
 
 def _worker_count(value: object) -> object:

@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     MASKING_CORRECTOR = 6
     MASKING_PREDICTOR = 7
     DEQUANTISATION = 8
+    CALIBRATION = 9
 
 
 class Noise(Protocol):

@@ -185,10 +185,10 @@ class Colourisation(Controlled):
         self.mask = axes.new_tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
 
     def into(self, x: Tensor) -> Tensor:
-        return torch.einsum("bihw,ij->bjhw", x, self.axes)
+        return torch.einsum("bihw,ij->bjhw", x, self.axes).contiguous()
 
     def back(self, x: Tensor) -> Tensor:
-        return torch.einsum("bihw,ij->bjhw", x, self.inverse)
+        return torch.einsum("bihw,ij->bjhw", x, self.inverse).contiguous()
 
 
 class AnnealedLangevinInpainting(AnnealedLangevinDynamics):

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sdesampling.calibration import Calibration
 from sdesampling.latent import LatentModel
 from sdesampling.noise import Noise, Purpose
 from sdesampling.samplers.base import Sampler, State
@@ -34,6 +35,8 @@ class DDLS(Sampler):
         after `steps`. Finishing earlier, those not reached yet show the chain's present state.
     burn_in: follows from the others, steps - (kept - 1) thin; if given, it must be that.
 
+    calibration: d is slope * output + intercept of the discriminator; its very output without one.
+
     An evaluation is one of the gradient of d(G(z)) for the whole batch: one a step, and one more with
     metropolis.
     """
@@ -52,6 +55,7 @@ class DDLS(Sampler):
         kept: int = 1,
         burn_in: int | None = None,
         thin: int = 1,
+        calibration: Calibration | None = None,
     ) -> None:
         self.planned_evaluations(steps=steps)
         for name, value in (("step_size", step_size), ("noise_scale", noise_scale)):
@@ -65,6 +69,7 @@ class DDLS(Sampler):
         self.metropolis = metropolis
         self.kept = kept
         self.thin = thin
+        self.calibration = calibration
         self.burn_in = _burn_in(steps, kept, burn_in, thin)
 
     @classmethod
@@ -138,17 +143,17 @@ class DDLS(Sampler):
         for piece in z.split(size):
             with torch.enable_grad():
                 leaf = piece.detach().requires_grad_()
-                logit = self.model.logit(leaf)
+                logit = self._calibrated(self.model.logit(leaf))
                 gradients += torch.autograd.grad(logit.sum(), leaf)
             logits.append(logit.detach())
         log_prior = -z.square().sum(dim=1) / 2 - self.model.latent_dim / 2 * math.log(2 * math.pi)
         return -log_prior - torch.cat(logits), z - torch.cat(gradients)
 
     def diagnostics(self, state: State) -> dict[str, float]:
-        """Temperature, present step size, mean energy, acceptance, effective sample size and R-hat.
+        """The calibration, temperature, present step size, mean energy, acceptance, sample size and R-hat.
 
-        The last two are told from the energies of the states after burn-in, for chains of one image each of
-        the second half of the run, and left out below 4 steps.
+        Effective sample size and R-hat are told from the energies of the states after burn-in, for chains of
+        one image each of the second half of the run, and left out below 4 steps.
         """
         trace, chains = state.tensors["energy_trace"][:, : state.step], len(state.tensors["z"])
         result = {
@@ -156,6 +161,10 @@ class DDLS(Sampler):
             "effective_temperature": self.noise_scale**2,
             "effective_sample_size": float(chains),
         }
+        if self.calibration is not None:
+            result |= {
+                f"calibration_{name}": float(value) for name, value in self.calibration._asdict().items()
+            }
         if state.step == 0:
             return result
         result["step_size"] = self.step_size_at(state.step - 1)
@@ -169,6 +178,11 @@ class DDLS(Sampler):
                 images = float(len(state.tensors["kept"]))
                 result["effective_sample_size"] = min(effective_sample_size(mixed), images)
         return result
+
+    def _calibrated(self, output: Tensor) -> Tensor:
+        if self.calibration is None:
+            return output
+        return self.calibration.slope * output + self.calibration.intercept
 
     def chains(self, batch: int) -> Tensor:
         return torch.arange(batch) // self.kept

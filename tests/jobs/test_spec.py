@@ -88,7 +88,8 @@ def test_the_time_grid_ends_where_the_library_says(folder: Path, family: str, ep
         (
             "sampler: {kind: predictor_corector, predictor: none}",
             "sampler.kind: 'predictor_corector' is not one of predictor_corrector, ode, dpm_solver, edm, "
-            "annealed_langevin, ddls, prior, noise, real; did you mean 'predictor_corrector'?",
+            "annealed_langevin, inpainting, colourisation, annealed_langevin_inpainting, ddls, prior, noise, "
+            "real; did you mean 'predictor_corrector'?",
         ),
         (
             "sampler: {steps: 3}",

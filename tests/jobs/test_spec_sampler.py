@@ -2,22 +2,26 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from shards import Context, paths, prepare
 from spec_files import SDES, problems_of, sweep_of, write_model, write_models
 
-from jobs.assignment import Assignment
+from jobs.assignment import Assignment, Receipt
 from jobs.configuration import Configuration, canonical_sampler
+from jobs.datasets import read_dataset
 from jobs.images import committed_images
 from jobs.ledger import scan
 from jobs.plan import costs
 from jobs.sections import Section
 from jobs.store import LocalStore
+from jobs.sweep import Sweep
 from jobs.weights import send_weights
 from jobs.work import perform
 from jobs.worker import WorkerState
-from sdesampling.models import LatentConfig, save_model
+from sdesampling.models import LatentConfig, ScoreConfig, save_model
 from sdesampling.networks.mnist_mlp import VAE_ENCODER_KEYS, MnistVAEDecoder
 from sdesampling.samplers import SAMPLERS
 
@@ -55,7 +59,24 @@ RUNS = [
         "digits-ve",
         "{kind: annealed_langevin, levels: 4, steps_per_level: 5, step_size: 1e-5, sigma_max: 1.0}",
     ),
+    (
+        "digits-ve",
+        "{kind: inpainting, images: digits-heldout, known: left, corrector: none, steps: 20}",
+    ),
+    (
+        "colour",
+        "{kind: colourisation, images: {name: rgb, path: rgb.npz}, corrector: none, steps: 25}",
+    ),
+    (
+        "digits-ve",
+        "{kind: annealed_langevin_inpainting, images: digits, known: mask.png, levels: 4, "
+        "steps_per_level: 5, step_size: 1e-5, sigma_max: 1.0}",
+    ),
     ("gan", "{kind: ddls, steps: 2, step_size: 0.01}"),
+    (
+        "digits-gan",
+        "{kind: ddls, steps: 2, step_size: 0.01, calibration: {images: digits-heldout, samples: 50}}",
+    ),
     ("gan", "{kind: prior}"),
     ("{network: mnist_vae, weights: vae.pth}", "{kind: prior}"),
     ("gan", "{kind: noise}"),
@@ -67,6 +88,23 @@ def write_vae(path: Path) -> None:
     """The state dict of a whole VAE, as it is published."""
     state = {key: torch.zeros(1) for key in VAE_ENCODER_KEYS}
     torch.save(state | MnistVAEDecoder().state_dict(), path)
+
+
+def write_images(folder: Path) -> None:
+    """A mask, a small data set in colour, and a model of such images."""
+    mask = np.zeros((8, 8), dtype=np.uint8)
+    mask[2:5, 1:] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    np.savez(
+        folder / "rgb.npz", images=np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    )
+    config = ScoreConfig(
+        shape=(3, 8, 8),
+        centered=False,
+        network={"name": "ddpm", "nf": 32, "ch_mult": [1], "num_res_blocks": 1, "attn_resolutions": []},
+        sde={"family": "ve", "sigma_max": 1.0},
+    )
+    save_model(folder / "models" / "colour.safetensors", config, config.networks())
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +124,16 @@ def configured(folder: Path, sampler: str, model: str = "vp") -> Configuration:
     return found
 
 
+def performed(folder: Path, sweep: Sweep) -> tuple[LocalStore, Receipt]:
+    """The samples of a sweep's first configuration, made in a store of their own."""
+    (configuration,) = sweep.configurations
+    store = LocalStore(folder / "store")
+    send_weights(store, sweep.files)
+    prepare(store, configuration)
+    assignment = Assignment("sample", sweep.name, configuration.fingerprint, 0, 5)
+    return store, perform(assignment, store, WorkerState(), Context())
+
+
 def test_every_kind_of_sampler_runs_here():
     assert {kind_of(sampler) for _, sampler in RUNS} == set(SAMPLERS)
 
@@ -96,16 +144,12 @@ def test_a_spec_is_planned_and_run(folder: Path, model: str, sampler: str):
         torch.manual_seed(0)
         save_model(folder / "models" / "gan.safetensors", GAN, GAN.networks())
     write_vae(folder / "vae.pth")
+    write_images(folder)
     stages = "0" if "steps" in sampler else ""
     sweep = sweep_of(folder, SPEC.format(model=model, sampler=sampler, stages=stages))
     (configuration,) = sweep.configurations
     (cost,) = costs(sweep).configurations
-    store = LocalStore(folder / "store")
-    send_weights(store, sweep.files)
-    prepare(store, configuration)
-    receipt = perform(
-        Assignment("sample", sweep.name, configuration.fingerprint, 0, 5), store, WorkerState(), Context()
-    )
+    store, receipt = performed(folder, sweep)
     assert (receipt.images, receipt.evaluations) == (5, 5 * cost.evaluations)
     (marker,) = scan(store, paths(configuration), []).images
     rows = committed_images(store, paths(configuration).images, marker)
@@ -119,7 +163,11 @@ def test_stages_count_the_steps_of_all_levels(folder: Path):
 
 def idle(folder: Path, sampler: str) -> set[str]:
     """Keys of a section that its canonical form leaves out."""
-    found = configured(folder, sampler)
+    return idle_of(folder, "vp", sampler)
+
+
+def idle_of(folder: Path, model: str, sampler: str) -> set[str]:
+    found = configured(folder, sampler, model)
     assert isinstance(found.sampler, Section)
     return set(type(found.sampler).model_fields) - canonical_sampler(found.sampler, found.model).keys()
 
@@ -164,6 +212,28 @@ def test_the_last_time_is_settled(folder: Path, kind: str):
         ),
         ("ve", "{kind: edm, sigma_max: 1.0, sigma_min: 2.0}", "sampler.sigma_max: 1 is not above"),
         ("ve", "{kind: ode, interpolate: 2}", "group_size: 3 is no multiple of sampler.interpolate 2"),
+        (
+            "digits-ve",
+            "{kind: inpainting, images: digits, known: lft}",
+            "sampler.known: 'lft': nothing is at",
+        ),
+        (
+            "digits-ve",
+            "{kind: inpainting, images: digitz, known: left}",
+            "sampler.images: unknown data set 'digitz'",
+        ),
+        (
+            "digits-ve",
+            "{kind: inpainting, images: {name: rgb, path: rgb.npz}, known: left}",
+            "sampler.images: rgb holds images of (3, 8, 8), digits-ve makes (1, 8, 8)",
+        ),
+        ("digits-ve", "{kind: colourisation, images: digits}", "sampler.kind: 'colourisation' needs three"),
+        (
+            "digits-vp",
+            "{kind: annealed_langevin_inpainting, images: digits, known: left}",
+            "sampler.kind: 'annealed_langevin_inpainting' is defined for VE models, and this one is not; "
+            "try 'inpainting'",
+        ),
         ("scales", "{kind: ode}", "sampler.kind: 'ode' needs scores between noise scales"),
         ("subvp", "{kind: dpm_solver}", "sampler.kind: 'dpm_solver' is defined for VP models"),
         ("vp", "{kind: dpm_solver, method: adaptive, order: 1}", "sampler.order: 1 leaves method 'adaptive'"),
@@ -182,5 +252,56 @@ def test_what_cannot_work_is_refused(folder: Path, model: str, sampler: str, pro
     content = {"family": "score", "sde": SDES["ve"], "continuous": False, "scales": 10}
     write_model(folder / "models", "scales", **content)
     write_vae(folder / "vae.pth")
+    write_images(folder)
     found = problems_of(folder, SPEC.format(model=model, sampler=sampler, stages=""))
     assert any(line.startswith(problem) for line in found), found
+
+
+def fingerprint(folder: Path, model: str, sampler: str) -> str:
+    return configured(folder, sampler, model).fingerprint
+
+
+def test_images_count_by_their_content_and_masks_by_their_bits(folder: Path):
+    half = np.zeros((8, 8), dtype=np.uint8)
+    half[:, :4] = 1
+    np.save(folder / "half.npy", half)
+    heldout = read_dataset("digits-heldout").images
+    np.savez(folder / "copy.npz", images=heldout)
+    first = fingerprint(folder, "digits-ve", "{kind: inpainting, images: digits-heldout, known: left}")
+    same = "{kind: inpainting, images: {name: mine, path: copy.npz}, known: half.npy}"
+    assert fingerprint(folder, "digits-ve", same) == first
+    for other in ("images: digits-heldout, known: right", "images: digits-train, known: left"):
+        assert fingerprint(folder, "digits-ve", f"{{kind: inpainting, {other}}}") != first
+
+
+def test_a_discriminator_is_not_calibrated_on_what_scores_are_measured_against(folder: Path):
+    spec = (
+        "name: trial\nmodel: digits-gan\nsamples: 5\nextractor: digits-cnn\nreference: {reference}\n"
+        "sampler: {{kind: ddls, steps: 2, step_size: 0.01, calibration: {{images: digits-heldout}}}}\n"
+    )
+    for reference in ("digits-heldout", "digits"):
+        (problem,) = problems_of(folder, spec.format(reference=reference))
+        assert problem.startswith(
+            f"sampler.calibration.images: digits-heldout shares images with the reference {reference}"
+        )
+    sweep_of(folder, spec.format(reference="digits-train"))
+
+
+def test_an_uncalibrated_gan_keeps_the_fingerprint_it_had(folder: Path):
+    assert "calibration" in idle_of(folder, "digits-gan", "{kind: ddls, steps: 2, step_size: 0.1}")
+    plain = fingerprint(folder, "digits-gan", "{kind: ddls, steps: 2, step_size: 0.1}")
+    calibrated = "{kind: ddls, steps: 2, step_size: 0.1, calibration: {images: digits-heldout}}"
+    assert fingerprint(folder, "digits-gan", calibrated) != plain
+
+
+def test_what_is_known_stays_to_the_byte(folder: Path):
+    write_images(folder)
+    sampler = "{kind: inpainting, images: digits-heldout, known: mask.png, steps: 30, denoise: all}"
+    sweep = sweep_of(folder, SPEC.format(model="digits-ve", sampler=sampler, stages=""))
+    store, _ = performed(folder, sweep)
+    found = paths(sweep.configurations[0])
+    (marker,) = scan(store, found, []).images
+    (block,) = committed_images(store, found.images, marker)
+    expected = read_dataset("digits-heldout").images[:5]
+    assert (block.images[:, :, 2:5, 1:] == expected[:, :, 2:5, 1:]).all()
+    assert (block.images != expected).any()
