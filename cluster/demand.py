@@ -41,7 +41,7 @@ class Demand:
         """From a spec; `workers` replaces its number of them."""
         return Demand(
             cpus=resources.cpus,
-            gpus=resources.gpus,
+            gpus=resources.gpus or 0.0,
             memory=round((resources.memory or 0) * GIB),
             selectors=resources.labels,
             least=workers or resources.workers.min,

@@ -22,11 +22,14 @@ from pathlib import Path
 
 from cluster.demand import Demand, Machine, describe_machines
 from cluster.pool import PoolError, WorkerPool
+from jobs.hardware import Hardware, hardware_here
 
 _log = logging.getLogger(__name__)
 
 OBJECT_STORE = 80 * 2**20  # bytes; receipts are all that passes through
 JOIN_RETRIES = "3"  # of Ray's own, each of up to 40 seconds; its 20 keep a wrong token waiting for minutes
+A_LITTLE = 0.01  # of a GPU, to be asked on a machine that has one
+ANSWER = 30.0  # seconds that a machine has to say what it is like
 REACH = 10.0  # seconds that a cluster's head has to accept a connection
 MAX_TEMPORARY = 40  # characters of the temporary folder's name, so that Ray's sockets below it fit
 
@@ -52,6 +55,32 @@ def open_ray_pool(store: str, address: str | None, demand: Demand, work: int) ->
             yield pool
         finally:
             pool.close()
+
+
+def hardware_of(address: str | None, demand: Demand) -> Hardware | None:
+    """What a machine that workers would live on is like; None when none of the cluster's answers soon.
+
+    address: as in `open_ray_pool`; without one it is this machine, and Ray is not asked.
+    Raises PoolError when the cluster cannot be reached.
+    """
+    if address is None:
+        return hardware_here()
+    with _connected(address, demand):
+        import ray
+
+        ask = ray.remote(hardware_here).options(
+            num_cpus=0,
+            num_gpus=demand.gpus or (A_LITTLE if ray.cluster_resources().get("GPU") else 0),
+            label_selector=next(iter(demand.selectors), None),
+        )
+        answer = ask.remote()
+        try:
+            return Hardware.model_validate(ray.get(answer, timeout=ANSWER))
+        except ray.exceptions.GetTimeoutError:
+            ray.cancel(answer)
+            return None
+        except ray.exceptions.RayError as error:
+            raise PoolError(f"no machine of the cluster said what it is like: {error}") from error
 
 
 def no_room(demand: Demand, there: Sequence[Machine]) -> str:

@@ -30,7 +30,7 @@ from sdesampling.networks.mnist_mlp import (
 )
 from sdesampling.noise import NoiseStream
 from sdesampling.samplers import Sampler, build_sampler
-from sdesampling.score import ScoreModel
+from sdesampling.score import Precision, ScoreModel
 
 #: sha256 -> a local file that should have it.
 Weights = Callable[[str], Path]
@@ -44,7 +44,12 @@ class WrongWeightsError(ValueError):
 
 
 def build_model(
-    model: data.Model, weights: Weights, device: torch.device | str = "cpu", micro_batch: int | None = None
+    model: data.Model,
+    weights: Weights,
+    device: torch.device | str = "cpu",
+    micro_batch: int | None = None,
+    precision: Precision = "float32",
+    float32_below: float = 0.0,
 ) -> Source:
     """Return what a configuration samples from, in eval mode, on `device`.
 
@@ -52,8 +57,10 @@ def build_model(
         model: `configuration.model`.
         weights: gives a local file for a sha256; it is hashed again here.
         micro_batch: samples that pass through a network together; None: whole groups.
+        precision, float32_below: of a score network, as in `ScoreModel.set_precision`.
 
     Raises:
+        PrecisionError: the network has no form in that precision.
         WrongWeightsError: weights are missing, are other ones than planned with, or fit no such network.
         ModelError: a file of the project's own form is damaged.
     """
@@ -65,6 +72,8 @@ def build_model(
     else:
         built = FOREIGN[model.network](files, device)
     built.micro_batch = micro_batch
+    if isinstance(built, ScoreModel):
+        built.set_precision(precision, float32_below)
     return built
 
 

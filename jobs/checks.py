@@ -53,6 +53,9 @@ def check(settings: Settings, model: Model | None, extractors: Sequence[Extracto
     yield from _check_groups(settings)
     yield from _check_scores(settings, extractors)
     yield from _check_stages(settings)
+    if settings.precision == "bfloat16" and model is not None and model.family != "score":
+        message = f"bfloat16 is for score networks, and {model.name} is none; take float32, or auto"
+        yield ("precision",), message
     sampler = settings.sampler
     if isinstance(sampler, PredictorCorrectorSteps):
         yield from _check_predictor_corrector(sampler, model)

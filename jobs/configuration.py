@@ -117,6 +117,7 @@ class Configuration(Section):
     group_size: PositiveInt
     stages: tuple[Count, ...]  # steps whose images are kept, ascending; the last step is always among them
     precision: Precision
+    float32_below: Annotated[float, Field(ge=0)] = 0.0  # noise level down to which bfloat16 is used
     quantisation: Quantisation
 
     samples: PositiveInt
@@ -135,6 +136,13 @@ class Configuration(Section):
         """Row, column and replicate for people; not unique beyond its sweep and no part of the identity."""
         return f"{self.row} / {self.column}" + (f" #{self.replicate}" if self.replicate else "")
 
+    @property
+    def arithmetic(self) -> str:
+        """The precision of the network in words: where it changes, at which noise level."""
+        if not self.float32_below:
+            return self.precision
+        return f"{self.precision}, float32 below noise level {self.float32_below!r}"
+
     def canonical(self) -> dict[str, object]:
         """Return everything that the user decides and that changes a pixel, and nothing else."""
         content: dict[str, object] = {
@@ -145,14 +153,14 @@ class Configuration(Section):
             "replicate": self.replicate,
             "group_size": self.group_size,
             "stages": list(self.stages),
-            "precision": self.precision,
+            "precision": self.arithmetic,
             "quantisation": self.quantisation,
         }
         return content if self.images is None else {**content, "images": self.images.identity}
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of the canonical JSON; provisional while `model.missing`."""
+        """sha256 of the canonical JSON; provisional while `model.missing` or precision is auto."""
         return hashing.fingerprint(self.canonical())
 
     def differences(self, other: Configuration) -> list[str]:

@@ -39,12 +39,19 @@ def _auto_to_none(value: object) -> object:
     return None if value == "auto" else value
 
 
+def _number_or_auto(value: object) -> object:
+    if isinstance(value, str) and value != "auto":
+        raise PydanticCustomError("spec", "is neither a number nor 'auto'")
+    return None if value == "auto" else value
+
+
 #: A whole number, or null (written `auto`): chosen when the work starts.
 IntOrAuto = Annotated[PositiveInt | None, BeforeValidator(_auto_to_none)]
 
 Deviation = Annotated[float, Field(ge=0)]
 
-Precision = Literal["float32"]
+#: Of the networks; `auto` is decided when a sweep is submitted (jobs/submission.py).
+Precision = Literal["float32", "bfloat16", "auto"]
 Quantisation = Literal["floor", "round"]
 Metric = Literal["fid", "fid_infinity", "is", "kid", "precision_recall", "density_coverage", "memorisation"]
 
@@ -310,7 +317,8 @@ class Resources(Section):
 
     workers: Annotated[WorkerCount, BeforeValidator(_worker_count)] = WorkerCount()
     cpus: Positive = 1.0  # for each worker
-    gpus: Annotated[float, Field(ge=0)] = 0.0  # for each worker; a fraction shares a device
+    #: For each worker; a fraction shares a device. None (auto): one where there are GPUs.
+    gpus: Annotated[Annotated[float, Field(ge=0)] | None, BeforeValidator(_number_or_auto)] = None
     memory: Positive | None = None  # GiB for each worker
     #: Of the machines for workers: what all of the first selector asks for, else of the second, ...
     labels: Annotated[tuple[LabelSelector, ...], BeforeValidator(_listed_selectors)] = ()
@@ -319,8 +327,8 @@ class Resources(Section):
 
     @field_validator("gpus")
     @classmethod
-    def _whole_above_one(cls, gpus: float) -> float:
-        if gpus > 1 and gpus != int(gpus):
+    def _whole_above_one(cls, gpus: float | None) -> float | None:
+        if gpus is not None and gpus > 1 and gpus != int(gpus):
             raise PydanticCustomError("spec", "is neither a fraction of one device nor a whole number")
         return gpus
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from jobs.cells import Cell, Table, lay_out
 from jobs.configuration import Configuration
+from jobs.hardware import Hardware
 from jobs.problems import Location, Problem, SpecError, not_one_of, path_text
 from jobs.resolution import Resolver
 from jobs.sections import PlainName, PublishedValue, Resources, Section
@@ -35,6 +36,7 @@ class Sweep(Section):
     resources: Resources
     files: dict[str, str]  # sha256 -> path on this machine of the weights to be put into the store
     missing: tuple[str, ...]  # what must be done before it can run; empty: it can
+    hardware: Hardware | None = None  # by which `auto` was decided (jobs/submission.py); None: it was not yet
     window: Window | None = None  # the hours in which it may be worked on
 
     def to_json(self) -> str:

@@ -16,11 +16,10 @@ from jobs.extraction import BATCH
 from jobs.fingerprint import canonical_json
 from jobs.paths import SweepPaths
 from jobs.store import Store
+from jobs.submission import MAX_MICRO_BATCH
 from jobs.weights import weights_of
 from sdesampling import noise, samplers
 from sdesampling.samplers import Sampler
-
-AUTO_MICRO_BATCH = 256  # samples; what `micro_batch: auto` means
 
 
 class WorkerState:
@@ -71,7 +70,7 @@ class WorkerState:
 
     def execution(self, configuration: Configuration) -> Execution:
         """What the bits of this configuration's images depend on beside itself."""
-        return self._execution(_micro_batch(configuration), configuration.precision)
+        return self._execution(_micro_batch(configuration), configuration.arithmetic)
 
     def extraction(self) -> Execution:
         """What the bits of features depend on beside images and extractor."""
@@ -79,11 +78,26 @@ class WorkerState:
 
     def _load_source(self, store: Store, configuration: Configuration) -> build.Source:
         micro_batch = _micro_batch(configuration)
-        key = canonical_json({"model": configuration.model.identity, "micro_batch": micro_batch})
+        if configuration.precision == "auto":
+            raise ValueError(f"{configuration.name}: precision auto was not decided; submit the sweep again")
+        key = canonical_json(
+            {
+                "model": configuration.model.identity,
+                "micro_batch": micro_batch,
+                "precision": configuration.arithmetic,
+            }
+        )
         if self._source is None or self._source[0] != key:
             self._source = self._sampler = None  # free the memory before it is needed again
             with weights_of(store) as weights:
-                source = build.build_model(configuration.model, weights, self.device, micro_batch)
+                source = build.build_model(
+                    configuration.model,
+                    weights,
+                    self.device,
+                    micro_batch,
+                    configuration.precision,
+                    configuration.float32_below,
+                )
             self._source = (key, source)
         return self._source[1]
 
@@ -104,7 +118,7 @@ class WorkerState:
 
 def _micro_batch(configuration: Configuration) -> int:
     """Samples that pass through a network together, never more than a group."""
-    return min(configuration.resources.micro_batch or AUTO_MICRO_BATCH, configuration.group_size)
+    return min(configuration.resources.micro_batch or MAX_MICRO_BATCH, configuration.group_size)
 
 
 def best_device() -> str:

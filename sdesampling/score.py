@@ -104,14 +104,22 @@ class ScoreModel:
 
     def with_steps(self, steps: int, labels: Labels | None = None) -> "ScoreModel":
         """The same network on the same noise range in another number of steps; its count starts at 0."""
+        labels = self.labels if labels is None else labels
+        return self._like(self.sde.with_steps(steps), self.continuous, self.scales, labels)
+
+    def at_continuous_times(self) -> "ScoreModel":
+        """The same network asked as one trained in continuous time; its count starts at 0."""
+        return self._like(self.sde, True, None, self.labels)
+
+    def _like(self, sde: SDE, continuous: bool, scales: int | None, labels: Labels) -> "ScoreModel":
         other = ScoreModel(
             self.network,
-            self.sde.with_steps(steps),
+            sde,
             self.shape,
-            continuous=self.continuous,
-            scales=self.scales,
+            continuous=continuous,
+            scales=scales,
             centered=self.centered,
-            labels=self.labels if labels is None else labels,
+            labels=labels,
             micro_batch=self.micro_batch,
         )
         other._noisy_network, other.float32_below = self._noisy_network, self.float32_below

@@ -37,6 +37,12 @@ def plan(spec: str, store: str | None, settings: tuple[str, ...], as_json: bool)
 
     sweep = expand_spec(spec, settings, store)
     opened = open_store(sweep.store)
+    if any(each.precision == "auto" for each in sweep.configurations):  # their fingerprints depend on it
+        from cluster.settling import recorded_hardware
+        from jobs.hardware import hardware_here
+        from jobs.submission import settle_precision
+
+        sweep = settle_precision(sweep, recorded_hardware(opened, sweep.name) or hardware_here())
 
     def done(configuration: Configuration) -> list[range]:
         return scan(opened, SweepPaths(sweep.name).configuration(configuration.fingerprint), []).done

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cluster.account import Outcome
     from cluster.nights import Nights
     from cluster.pool import WorkerPool
+    from jobs.hardware import Hardware
     from jobs.store import Store
     from jobs.sweep import Sweep
 
@@ -105,10 +106,10 @@ def _run(
     from cluster.demand import Demand
     from cluster.display import open_display
     from cluster.nights import run_nights
-    from cluster.ray_session import open_ray_pool
+    from cluster.ray_session import hardware_of, open_ray_pool
     from cluster.run import run_sweep
+    from cluster.settling import settled
 
-    demand = Demand.of(sweep.resources, workers)
     nights = nights_of([sweep], when)
 
     def open_pool(most: int, note: Callable[[str], None]) -> AbstractContextManager[WorkerPool]:
@@ -118,6 +119,13 @@ def _run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the work begins, both just end it
     console = Console(file=sys.stdout)
     with open_display(console, quiet=as_json) as display:
+        if not sweep.missing:
+
+            def ask() -> Hardware | None:
+                return hardware_of(address, Demand.of(sweep.resources, workers))
+
+            sweep = settled(store, sweep, ask, display.note)
+        demand = Demand.of(sweep.resources, workers)
 
         def attempt() -> Outcome:
             return run_sweep(store, sweep, open_pool, display, sys.argv, nights.closing)

@@ -115,7 +115,7 @@ def _provenance(result: Result) -> list[tuple[str, str]]:
         ("seed, replicate", f"{item.seed}, {item.replicate}"),
         ("samples", f"{result.samples:,} in groups of {item.group_size:,}"),
         ("evaluations", f"{_number(evaluations.made)} an image made, {evaluations.planned:,} planned"),
-        ("quantisation", f"{item.quantisation}, sampled in {item.precision}"),
+        ("quantisation", f"{item.quantisation}, sampled in {item.arithmetic}"),
         *_fid_lines(result),
         ("extractor", _plain(result.extractor)),
         ("reference", f"{reference.name}, {reference.count:,} images, content {reference.content}"),

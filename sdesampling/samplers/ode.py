@@ -158,9 +158,7 @@ def continuous(model: ScoreModel) -> ScoreModel:
     """The model asked at continuous times. Raises ValueError for discretely trained VE networks."""
     if not model.continuous and isinstance(model.sde, VE):
         raise ValueError("ode: a discretely trained VE network has no score between its scales")
-    return ScoreModel(
-        model.network, model.sde, model.shape, centered=model.centered, micro_batch=model.micro_batch
-    )
+    return model.at_continuous_times()
 
 
 def drift(model: ScoreModel, t: Tensor, y: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ def test_the_time_grid_ends_where_the_library_says(folder: Path, family: str, ep
         ("group_size: 300000", "group_size: 300000 is more than one shard may hold (262144)"),
         ("stages: [10, 2000]", "stages: 2000 lies beyond the last step, 1000"),
         ("stages: [ten]", "stages[0]: 'ten' is not a whole number"),
-        ("precision: float16", "precision: 'float16' is not one of float32; did you mean 'float32'?"),
+        ("precision: float16", "precision: 'float16' is not one of float32, bfloat16, auto; did you mean"),
         (
             "metrics: [fid, is, kidd]",
             "metrics[2]: 'kidd' is not one of fid, fid_infinity, is, kid, precision_recall, density_coverage",
@@ -173,6 +173,7 @@ def test_the_time_grid_ends_where_the_library_says(folder: Path, family: str, ep
         ("name: models", "name: 'models' is a folder that all sweeps of a store share; take another name"),
         ("resources: {wokers: 3}", "resources.wokers: unknown key; did you mean 'workers'?"),
         ("resources: {gpus: -1}", "resources.gpus: -1 must be at least 0.0"),
+        ("resources: {gpus: many}", "resources.gpus: 'many' is neither a number nor 'auto'"),
         ("resources: {gpus: 1.5}", "resources.gpus: 1.5 is neither a fraction of one device nor a whole"),
         ("resources: {workers: 0}", "resources.workers: 0 must be at least 1"),
         ("resources: {workers: many}", "resources.workers: 'many' is neither a whole number, nor 'auto', "),

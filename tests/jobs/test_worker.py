@@ -11,8 +11,9 @@ from jobs.fingerprint import file_sha256
 from jobs.paths import StorePaths, SweepPaths
 from jobs.sections import PredictorCorrector, Resources
 from jobs.store import LocalStore
+from jobs.submission import MAX_MICRO_BATCH
 from jobs.weights import send_weights
-from jobs.worker import AUTO_MICRO_BATCH, WorkerState
+from jobs.worker import WorkerState
 
 WEIGHTS = catalog.WEIGHTS / "digits-ve.safetensors"
 CNN = catalog.WEIGHTS / "digits-cnn.safetensors"
@@ -67,11 +68,26 @@ def test_micro_batches_are_part_of_the_execution_identity(store, digits):
     assert worker.sampler(store, digits).model.micro_batch == 8  # never more than a group
     assert worker.execution(digits).micro_batch == 8
     assert worker.execution(small).micro_batch == 4
-    assert worker.execution(configuration(group_size=1024, shard_size=1024)).micro_batch == AUTO_MICRO_BATCH
+    assert worker.execution(configuration(group_size=1024, shard_size=1024)).micro_batch == MAX_MICRO_BATCH
     execution = worker.execution(digits)
     assert execution.threads == torch.get_num_threads()
     assert (execution.torch, execution.precision) == (torch.__version__, "float32")
     assert execution.device.startswith("cpu ")
+
+
+def test_precisions_are_part_of_the_execution_identity_and_models_of_their_own(store, digits):
+    worker = WorkerState()
+    mixed = digits.model_copy(update={"precision": "bfloat16", "float32_below": 0.5})
+    low = digits.model_copy(update={"precision": "bfloat16"})
+    networks = [worker.sampler(store, each).model.network for each in (digits, low, mixed)]
+    assert len(set(map(id, networks))) == 3
+    precisions = [worker.execution(each).precision for each in (digits, low, mixed)]
+    assert precisions == ["float32", "bfloat16", "bfloat16, float32 below noise level 0.5"]
+
+
+def test_a_precision_that_was_never_decided_is_refused(store, digits):
+    with pytest.raises(ValueError, match="precision auto was not decided; submit the sweep again"):
+        WorkerState().sampler(store, digits.model_copy(update={"precision": "auto"}))
 
 
 def test_an_extractor_is_loaded_once(store):

@@ -1,0 +1,46 @@
+"""What a spec leaves open is decided before its first run, by the machines that are there then.
+
+The sweep's own record in the store wins over today's machines: a sweep that is run again goes on as it began.
+It must not know how workers are started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jobs.hardware import Hardware
+from jobs.paths import SweepPaths
+from jobs.store import Store
+from jobs.submission import settle
+from jobs.sweep import Sweep
+
+
+def settled(
+    store: Store, sweep: Sweep, ask: Callable[[], Hardware | None], note: Callable[[str], None]
+) -> Sweep:
+    """The sweep with every `auto` decided that a result could depend on.
+
+    ask: what the machines are like that will do the work; None when none answers. It is not called where
+        the store or the sweep itself has it on record.
+    note: told what was decided where it is no default.
+    """
+    hardware = sweep.hardware or recorded_hardware(store, sweep.name)
+    if hardware is None:
+        hardware = ask()
+        if hardware is None:
+            note("no machine of the cluster said what it is like: auto means one without GPU and bfloat16")
+            hardware = Hardware()
+    found = settle(sweep, hardware)
+    for text in sorted({each.arithmetic for each in found.configurations} - {"float32"}):
+        note(f"precision: {text} (in units of the data's range)")
+    if found.resources.gpus and sweep.resources.gpus is None:
+        note(f"one GPU for each worker: {hardware.gpu}")
+    return found
+
+
+def recorded_hardware(store: Store, name: str) -> Hardware | None:
+    """By which an earlier run of the sweep decided; None where there is no record of it that can be read."""
+    try:
+        return Sweep.from_json(store.get(SweepPaths(name).resolved)).hardware
+    except (FileNotFoundError, ValueError):  # ValueError: of another version, which this run writes anew
+        return None

@@ -1,0 +1,99 @@
+"""What a spec leaves to `auto`, decided once when a sweep is submitted: GPUs, precision, micro-batch.
+
+A pure function of sweep and hardware; the hardware is recorded in the sweep, and asked no second time, so a
+sweep that is run again or resumed elsewhere goes on as it began. It must not know how machines are found.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobs.configuration import Configuration, Model
+from jobs.fingerprint import canonical_json
+from jobs.hardware import Hardware
+from jobs.sections import Resources
+from jobs.sweep import Sweep
+
+#: Noise level, in units of the data's range, above which `precision: auto` takes bfloat16. There the error of
+#: bfloat16 is at its floor beside the noise; below, it grows as the noise falls (docs/performance.md).
+FLOAT32_BELOW = 0.5
+MAX_MICRO_BATCH = 256  # images; larger ones are hardly faster anywhere
+CPU_ACTIVATIONS = 64 * 2**20  # bytes that a micro-batch may take on a CPU, where caches are small
+GPU_SHARE = 0.5  # of a GPU's memory, for a micro-batch
+
+
+def settle(sweep: Sweep, hardware: Hardware) -> Sweep:
+    """The sweep without any `auto` that a result could depend on, and with its hardware on record.
+
+    Models that are not here yet keep their micro-batch open. Raises WrongWeightsError or ModelError when a
+    file of weights cannot be read.
+    """
+    resources = _with_gpus(sweep.resources, hardware)
+    settled = settle_precision(sweep, hardware).configurations
+    settled = tuple(
+        each.model_copy(update={"resources": _with_gpus(each.resources, hardware)}) for each in settled
+    )
+    sizes: dict[str, int | None] = {}  # by model
+    configurations = []
+    for each in settled:
+        if each.resources.micro_batch is None:
+            key = canonical_json(each.model.identity)
+            if key not in sizes:
+                sizes[key] = _micro_batch(sweep, each.model, hardware, resources.gpus or 0)
+            size = sizes[key]
+            size = None if size is None else min(size, each.group_size)
+            each = each.model_copy(
+                update={"resources": each.resources.model_copy(update={"micro_batch": size})}
+            )
+        configurations.append(each)
+    changes = {"resources": resources, "configurations": tuple(configurations), "hardware": hardware}
+    return sweep.model_copy(update=changes)
+
+
+def settle_precision(sweep: Sweep, hardware: Hardware) -> Sweep:
+    """The sweep with `precision: auto` decided, on which fingerprints depend."""
+    gpus = _with_gpus(sweep.resources, hardware).gpus or 0
+    configurations = tuple(
+        each if each.precision != "auto" else _with_precision(each, hardware.bfloat16(gpus))
+        for each in sweep.configurations
+    )
+    return sweep.model_copy(update={"configurations": configurations})
+
+
+def _with_precision(configuration: Configuration, bfloat16: bool) -> Configuration:
+    """bfloat16 while noise dwarfs its error, for score networks where it is faster; else float32."""
+    changes: dict[str, object] = {"precision": "float32"}
+    if bfloat16 and configuration.model.family == "score":
+        changes = {"precision": "bfloat16", "float32_below": FLOAT32_BELOW}
+    return configuration.model_copy(update=changes)
+
+
+def _with_gpus(resources: Resources, hardware: Hardware) -> Resources:
+    """A GPU for each worker where there are GPUs, unless the spec says otherwise."""
+    if resources.gpus is not None:
+        return resources
+    return resources.model_copy(update={"gpus": 1.0 if hardware.gpus else 0.0})
+
+
+def _micro_batch(sweep: Sweep, model: Model, hardware: Hardware, gpus: float) -> int | None:
+    """Images that pass through a network together; None where the model is not here."""
+    if model.missing:
+        return None
+    if model.family != "score":
+        return MAX_MICRO_BATCH
+    from jobs.build import build_model  # imports torch, which takes seconds
+    from sdesampling.memory import activation_bytes
+    from sdesampling.score import ScoreModel
+
+    source = build_model(model, lambda digest: Path(sweep.files[digest]))
+    assert isinstance(source, ScoreModel)
+    return micro_batch_for(activation_bytes(source), hardware, gpus)
+
+
+def micro_batch_for(image_bytes: int, hardware: Hardware, gpus: float) -> int:
+    """The largest power of two whose activations fit, for a network that takes so many bytes an image."""
+    share = GPU_SHARE * min(gpus, 1.0) * hardware.gpu_memory if gpus else CPU_ACTIVATIONS
+    size = 1
+    while size < MAX_MICRO_BATCH and 2 * size * image_bytes <= share:
+        size *= 2
+    return size
