@@ -9,7 +9,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cluster.pool import Ready
 from jobs.assignment import Assignment, Receipt
+from jobs.events import EventKind, How
 
 
 @dataclass
@@ -20,6 +22,14 @@ class Running:
     started: float  # of the driver's clock, seconds
     images: int = 0
     evaluations: int = 0
+    unsaved: float = 0.0  # seconds of work that no snapshot held when it was last heard of
+    heard: float | None = None  # of the driver's clock; None: not yet
+    lost: float = 0.0  # seconds of work that its end cost
+
+    def at_risk(self, now: float) -> float:
+        """Seconds of work that would be lost with its worker."""
+        since = self.started if self.heard is None else self.heard
+        return min(now - self.started, self.unsaved + now - since)
 
 
 @dataclass
@@ -41,10 +51,17 @@ class Account:
     """A run so far."""
 
     tallies: dict[str, Tally]  # by `Assignment.configuration`, in the order of the tables
-    workers: dict[int, str] = field(default_factory=dict)  # ready or busy -> where it runs
+    workers: dict[int, Ready] = field(default_factory=dict)  # ready or busy -> where it runs
     running: dict[int, Running] = field(default_factory=dict)  # busy worker -> what it does
     retries: Counter[str] = field(default_factory=Counter)  # by cause
+    seconds: Counter[str] = field(default_factory=Counter)  # of finished assignments, by phase
     failed: int = 0  # assignments set aside
+    now: float = 0.0  # of the driver's clock, seconds
+
+    @property
+    def at_risk(self) -> float:
+        """Seconds of work under way that no snapshot holds."""
+        return sum(run.at_risk(self.now) for run in self.running.values())
 
 
 @dataclass(frozen=True)
@@ -64,6 +81,35 @@ class Outcome:
         return 1 if self.failed else 0
 
 
+@dataclass(frozen=True)
+class Incident:
+    """Something that happened, for whoever keeps a log: `text` is for people, the rest for programs."""
+
+    kind: EventKind
+    text: str
+    assignment: Assignment | None = None
+    worker: int | None = None
+    node: str = ""
+    device: str = ""
+    cause: str = ""
+    requeued: int = 0  # shards
+    seconds_lost: float = 0.0  # of work
+
+
+@dataclass(frozen=True)
+class Attempted:
+    """How an attempt at an assignment ended."""
+
+    assignment: Assignment
+    worker: int
+    where: Ready | None  # None: the worker was never seen
+    seconds: float
+    how: How
+    cause: str = ""
+    receipt: Receipt | None = None
+    seconds_lost: float = 0.0  # of work
+
+
 class Observer(Protocol):
     """Who is told what happens: the display, the run record, the lists of what was set aside."""
 
@@ -72,6 +118,12 @@ class Observer(Protocol):
 
     def note(self, text: str) -> None:
         """Something that a user may want to know, in one or a few lines."""
+
+    def happened(self, incident: Incident) -> None:
+        """The same, with what programs may want to know of it."""
+
+    def attempted(self, attempt: Attempted) -> None:
+        """A worker's attempt has ended, in whatever way."""
 
     def tick(self, account: Account) -> None:
         """Called after every round of events, at least about once a second."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Protocol
 
 from rich.console import Console
@@ -25,13 +25,16 @@ from cluster.progress import Meter, Reading
 PLAIN_INTERVAL = 10.0  # seconds between plain lines
 REFRESH = 0.5  # seconds between looks at the account, at least
 MAX_ROWS = 16  # configurations in the live table
+#: Kinds of events that are for logs, not for a screen.
+QUIET = frozenset({"began", "joined", "node_joined", "scored", "ended"})
+NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 class Display(Protocol):
     """What a run tells."""
 
-    def note(self, text: str) -> None:
-        """Show a line or a few that stay."""
+    def note(self, text: str, about: Mapping[str, object] = NOTHING) -> None:
+        """Show a line or a few that stay. about: what a log says beside the text, as the kind of event."""
 
     def begin(self, goals: Mapping[str, Goal]) -> None:
         """The work is planned; ticks follow."""
@@ -43,7 +46,7 @@ class Display(Protocol):
 class Silence:
     """Shows nothing."""
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, about: Mapping[str, object] = NOTHING) -> None:
         pass
 
     def begin(self, goals: Mapping[str, Goal]) -> None:
@@ -62,8 +65,9 @@ class PlainLines:
         self._meter = Meter({}, clock)
         self._shown_at = self._read_at = clock()
 
-    def note(self, text: str) -> None:
-        self._write(f"{datetime.now():%H:%M:%S} {text}")
+    def note(self, text: str, about: Mapping[str, object] = NOTHING) -> None:
+        if about.get("kind") not in QUIET:
+            self._write(f"{datetime.now():%H:%M:%S} {text}")
 
     def begin(self, goals: Mapping[str, Goal]) -> None:
         self._meter = Meter(goals, self._clock)
@@ -102,8 +106,9 @@ class LiveTable:
     ) -> None:
         self._live.stop()
 
-    def note(self, text: str) -> None:
-        self._live.console.print(escape(text), highlight=False)
+    def note(self, text: str, about: Mapping[str, object] = NOTHING) -> None:
+        if about.get("kind") not in QUIET:
+            self._live.console.print(escape(text), highlight=False)
 
     def begin(self, goals: Mapping[str, Goal]) -> None:
         self._meter = Meter(goals)

@@ -11,10 +11,23 @@ from collections import Counter, deque
 from collections.abc import Callable
 from statistics import median
 
-from cluster.account import Account, Observer, Outcome, Running
-from cluster.pool import Advanced, Event, Failed, Finished, GivenUp, Lost, PoolError, Ready, WorkerPool
+from cluster.account import Account, Attempted, Incident, Observer, Outcome, Running
+from cluster.pool import (
+    Advanced,
+    Event,
+    Failed,
+    Finished,
+    GivenUp,
+    Lost,
+    NodeJoined,
+    NodeLost,
+    PoolError,
+    Ready,
+    WorkerPool,
+)
 from cluster.queue import PendingWork
-from jobs.assignment import Assignment
+from jobs.assignment import Assignment, Receipt
+from jobs.events import EventKind, How
 
 MAX_FAILURES = 3  # of the code, before a shard is set aside
 MAX_LOSSES = 10  # workers that a shard may take down with it, before it is set aside
@@ -74,6 +87,7 @@ class Driver:
         while not self._over():
             for event in self._pool.wait(POLL):
                 self._handle(event)
+            self._account.now = self._clock()
             if self._stops:
                 self._drain("asked to stop")
             elif not self._stop_reason and (reason := self._closing()):
@@ -101,7 +115,8 @@ class Driver:
         if not self._stop_reason:
             self._stop_reason = reason
             self._deadline = self._clock() + DRAIN_GRACE
-            self._observer.note(f"{reason}: {len(self._account.running)} workers snapshot what they are at")
+            text = f"{reason}: {len(self._account.running)} workers snapshot what they are at"
+            self._observer.happened(Incident("drain", text))
             self._pool.drain()
 
     def _assign(self) -> None:
@@ -117,31 +132,56 @@ class Driver:
             self._last_worker = self._clock()
         elif self._clock() - self._last_worker >= PATIENCE:
             self._last_worker = self._clock()
-            self._observer.note(
-                f"no worker for {PATIENCE:.0f} s: CPUs or GPUs are taken, or machines are still starting"
-            )
+            text = f"no worker for {PATIENCE:.0f} s: CPUs or GPUs are taken, or machines are still starting"
+            self._observer.happened(Incident("absent", text))
 
     # --- events ---------------------------------------------------------------------------------------------
 
     def _handle(self, event: Event) -> None:
         match event:
             case Ready():
-                self._account.workers[event.worker] = event.where
+                self._joined(event)
             case Advanced():
                 run = self._account.running.get(event.worker)
                 if run is not None:
                     run.images, run.evaluations = event.images, event.evaluations
+                    run.unsaved, run.heard = event.unsaved, self._clock()
             case Finished():
                 self._finished(event)
             case Failed():
                 self._failed(event)
             case GivenUp():
-                self._give_back(self._account.running.pop(event.worker).assignment)
+                self._give_back(self._ended(event.worker, "given_up").assignment)
             case Lost():
                 self._lost(event)
+            case NodeJoined():
+                text = f"{event.node} joined, with {event.has}"
+                self._observer.happened(Incident("node_joined", text, node=event.node))
+            case NodeLost():
+                self._observer.happened(Incident("node_lost", f"{event.node} is lost", node=event.node))
+
+    def _joined(self, event: Ready) -> None:
+        self._account.workers[event.worker] = event
+        text = f"worker {event.worker} is ready on {event.where}"
+        self._observer.happened(
+            Incident("joined", text, worker=event.worker, node=event.node, device=event.device)
+        )
+
+    def _ended(self, worker: int, how: How, cause: str = "", receipt: Receipt | None = None) -> Running:
+        """The worker is idle again, or gone."""
+        run = self._account.running.pop(worker)
+        now = self._clock()
+        lost = run.at_risk(now) if how in ("failed", "lost") else 0.0
+        if how != "given_up" and run.assignment in self._settled:  # the slower of two
+            how, lost = "needless", 0.0
+        run.lost = lost
+        where = self._account.workers.get(worker)
+        seconds = now - run.started
+        self._observer.attempted(Attempted(run.assignment, worker, where, seconds, how, cause, receipt, lost))
+        return run
 
     def _finished(self, event: Finished) -> None:
-        run = self._account.running.pop(event.worker)
+        run = self._ended(event.worker, "finished", receipt=event.receipt)
         assignment = run.assignment
         self._idle_losses = self._backoff = 0
         if assignment in self._settled:  # the slower of two
@@ -150,6 +190,7 @@ class Driver:
         tally = self._account.tallies[assignment.configuration]
         tally.images += event.receipt.images
         tally.evaluations += event.receipt.evaluations
+        self._account.seconds.update(event.receipt.seconds)
         self._observer.finished(event.receipt)
         if assignment.kind == "sample":
             tally.done += 1
@@ -162,13 +203,15 @@ class Driver:
             tally.reduced = True
 
     def _failed(self, event: Failed) -> None:
-        assignment = self._account.running.pop(event.worker).assignment
+        run = self._ended(event.worker, "failed", event.cause)
+        assignment = run.assignment
         if assignment in self._settled:
             return
         self._account.retries[event.cause] += 1
-        where = f"{event.error} (on {self._account.workers.get(event.worker, 'a lost worker')})"
+        where = self._account.workers.get(event.worker)
+        error = f"{event.error} (on {where.where if where else 'a lost worker'})"
         if event.cause == "storage":
-            self._observer.note(f"{self._observer.name(assignment)}: {where}")
+            self._tell("failed", run, f"{self._observer.name(assignment)}: {error}", where, event.cause)
             self._give_back(assignment)
             self._wait_for_storage(event.error)
         elif event.cause == "overlap":
@@ -176,19 +219,24 @@ class Driver:
         else:
             self._failures[assignment] += 1
             attempts = self._failures[assignment]
-            self._observer.note(
-                f"{self._observer.name(assignment)} failed, attempt {attempts} of {MAX_FAILURES}: {where}"
-            )
+            name = self._observer.name(assignment)
+            text = f"{name} failed, attempt {attempts} of {MAX_FAILURES}: {error}"
+            self._tell("failed", run, text, where, event.cause)
             if attempts >= MAX_FAILURES:
                 self._set_aside(assignment, attempts, event.traceback)
             else:
                 self._give_back(assignment)
 
     def _lost(self, event: Lost) -> None:
-        self._account.workers.pop(event.worker, None)
+        busy = event.worker in self._account.running
+        run = self._ended(event.worker, "lost", "machine") if busy else None
+        where = self._account.workers.pop(event.worker, None)
         self._queue.forget(event.worker)
-        run = self._account.running.pop(event.worker, None)
         if run is None:
+            if where is not None:
+                node, device = where.node, where.device
+                text = f"idle worker lost: {event.reason}"
+                self._observer.happened(Incident("lost", text, None, event.worker, node, device, "machine"))
             self._idle_losses += 1
             if self._idle_losses >= MAX_IDLE_LOSSES:
                 raise PoolError(f"{self._idle_losses} workers died one after the other: {event.reason}")
@@ -199,11 +247,19 @@ class Driver:
         self._account.retries["machine"] += 1
         self._losses[assignment] += 1
         losses = self._losses[assignment]
-        self._observer.note(f"worker lost during {self._observer.name(assignment)}: {event.reason}")
+        text = f"worker lost during {self._observer.name(assignment)}: {event.reason}"
+        self._tell("lost", run, text, where, "machine")
         if losses >= MAX_LOSSES:
             self._set_aside(assignment, losses, f"{losses} workers were lost; the last one: {event.reason}")
         else:
             self._give_back(assignment)
+
+    def _tell(self, kind: EventKind, run: Running, text: str, where: Ready | None, cause: str) -> None:
+        """Say what became of an attempt that is made again."""
+        node, device, worker = (where.node, where.device, where.worker) if where else ("", "", None)
+        self._observer.happened(
+            Incident(kind, text, run.assignment, worker, node, device, cause, 1, run.lost)
+        )
 
     # --- assignments ----------------------------------------------------------------------------------------
 
@@ -247,9 +303,9 @@ class Driver:
     def _replan(self, assignment: Assignment) -> None:
         """Part of the range was done under another name: queue what is left of it."""
         shards = self._observer.replan(assignment)
-        self._observer.note(
-            f"{self._observer.name(assignment)}: partly done meanwhile; {len(shards)} shards are left of it"
-        )
+        name = self._observer.name(assignment)
+        text = f"{name}: partly done meanwhile; {len(shards)} shards are left of it"
+        self._observer.happened(Incident("replanned", text, assignment, requeued=len(shards)))
         self._settle(assignment)
         self._account.tallies[assignment.configuration].unfinished += len(shards)
         for samples in reversed(shards):
@@ -267,7 +323,8 @@ class Driver:
         seconds = BACKOFF[self._backoff]
         self._backoff += 1
         self._resume_at = self._clock() + seconds
-        self._observer.note(f"storage failed; nothing new is begun for {seconds:.0f} s")
+        text = f"storage failed; nothing new is begun for {seconds:.0f} s"
+        self._observer.happened(Incident("storage", text, cause="storage"))
 
     # --- the tail -------------------------------------------------------------------------------------------
 
@@ -281,7 +338,8 @@ class Driver:
             if now - run.started > STRAGGLER * median(durations):
                 self._duplicated.add(run.assignment)
                 name = self._observer.name(run.assignment)
-                self._observer.note(f"{name} takes over {STRAGGLER:g} times the median: duplicated")
+                text = f"{name} takes over {STRAGGLER:g} times the median: duplicated"
+                self._observer.happened(Incident("duplicated", text, run.assignment))
                 return run.assignment
         return None
 

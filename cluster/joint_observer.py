@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from cluster.account import Account, Outcome
+from cluster.account import Account, Attempted, Incident, Outcome
 from cluster.account import Observer as DriverObserver
 from cluster.display import Display
 from cluster.joint_queue import JointQueue
@@ -30,6 +30,9 @@ class Member(DriverObserver, Protocol):
 
     def remember(self, text: str) -> None:
         """Keep a note that is shown elsewhere."""
+
+    def record(self, incident: Incident) -> dict[str, object]:
+        """Keep what happened and is shown elsewhere; returns what a log says of it beside its text."""
 
     def close(self, outcome: Outcome, account: Account) -> None:
         """Write its results if it is complete, and how its run ended. Nothing is told to it afterwards."""
@@ -53,9 +56,22 @@ class JointObserver:
         return name if len(self._members) == 1 else f"{assignment.sweep}: {name}"
 
     def note(self, text: str) -> None:
-        self._display.note(text)
+        self._display.note(text, {"sweep": ", ".join(self._members)})
         for member in self._open.values():
             member.remember(text)
+
+    def happened(self, incident: Incident) -> None:
+        if incident.assignment is not None:
+            known = self._members[incident.assignment.sweep].record(incident)
+        else:
+            known = {}
+            for member in self._open.values():
+                known = member.record(incident)
+            known["sweep"] = ", ".join(self._members)
+        self._display.note(incident.text, known)
+
+    def attempted(self, attempt: Attempted) -> None:
+        self._members[attempt.assignment.sweep].attempted(attempt)
 
     def tick(self, account: Account) -> None:
         self._standing.look(self.note)

@@ -27,6 +27,8 @@ class Ready:
 
     worker: int
     where: str  # host, process and device, for people
+    node: str = ""  # name of the machine
+    device: str = "cpu"  # or what kind of GPU
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,25 @@ class Advanced:
     worker: int
     images: int
     evaluations: int  # network evaluations x images
+    unsaved: float = 0.0  # seconds of work that no snapshot holds
 
 
-Event = Ready | Finished | Failed | GivenUp | Lost | Advanced
+@dataclass(frozen=True)
+class NodeJoined:
+    """A machine is there, with or without workers."""
+
+    node: str
+    has: str  # CPUs and GPUs, for people
+
+
+@dataclass(frozen=True)
+class NodeLost:
+    """A machine is gone; that its workers are lost is told apart, before or after."""
+
+    node: str
+
+
+Event = Ready | Finished | Failed | GivenUp | Lost | Advanced | NodeJoined | NodeLost
 
 
 class WorkerPool(Protocol):

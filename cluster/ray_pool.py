@@ -18,8 +18,8 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayError, RayTaskError
 
 from cluster.demand import Demand, Machine
-from cluster.pool import Advanced, Event, Failed, Lost, PoolError, Ready
-from cluster.ray_worker import CONTROL, MAX_TRACEBACK, Place, ShardWorker
+from cluster.pool import Advanced, Event, Failed, Lost, NodeJoined, NodeLost, PoolError, Ready
+from cluster.ray_worker import CONTROL, MAX_TRACEBACK, Place, ShardWorker, node_name
 from jobs.assignment import Assignment
 
 POLL = 2.0  # seconds between questions to a busy worker
@@ -51,13 +51,18 @@ class RayPool:
         self._assignments: dict[int, Assignment] = {}
         self._questions: dict[ray.ObjectRef, int] = {}
         self._asked = 0.0
+        self._nodes: dict[str, str] = {}  # machines that are there: Ray's id -> name
         self._grow()
 
     def wait(self, timeout: float) -> list[Event]:
         if time.monotonic() - self._asked >= POLL:
             self._ask()
+        changes: list[Event] = []
         if time.monotonic() - self._looked >= GROW:
             self._grow()
+            changes = self._node_changes()
+        if changes:
+            return changes
         references = [*self._tasks, *self._hellos, *self._questions]
         if not references:
             time.sleep(timeout)
@@ -106,6 +111,18 @@ class RayPool:
                 self._start(self._begun)
                 self._begun += 1
 
+    def _node_changes(self) -> list[Event]:
+        """Machines that joined or were lost since the last look."""
+        alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+        lost = [NodeLost(self._nodes.pop(key)) for key in self._nodes.keys() - alive.keys()]
+        joined = [
+            NodeJoined(node_name(node["NodeManagerHostname"], key), _size(node["Resources"]))
+            for key, node in alive.items()
+            if key not in self._nodes
+        ]
+        self._nodes |= {key: node_name(node["NodeManagerHostname"], key) for key, node in alive.items()}
+        return [*lost, *joined]
+
     def _start(self, worker: int) -> None:
         threads = max(1, math.floor(self._demand.cpus))
         best, *others = self._demand.selectors or (None,)
@@ -141,10 +158,10 @@ class RayPool:
     def _answer(self, reference: ray.ObjectRef) -> Event | None:
         worker = self._questions.pop(reference)
         try:
-            images, evaluations = ray.get(reference, timeout=ANSWER)
+            images, evaluations, unsaved = ray.get(reference, timeout=ANSWER)
         except RayError:  # the worker's task tells its end
             return None
-        return Advanced(worker, images, evaluations)
+        return Advanced(worker, images, evaluations, unsaved)
 
     def _greeting(self, reference: ray.ObjectRef) -> Event | None:
         worker = self._hellos.pop(reference)
@@ -159,7 +176,7 @@ class RayPool:
             self._start(worker)
             return Lost(worker, None, _brief(error))
         self._places[worker] = place
-        return Ready(worker, str(place))
+        return Ready(worker, str(place), node_name(place.host, place.node), place.device)
 
     def _end(self, reference: ray.ObjectRef) -> Event:
         worker = self._tasks.pop(reference)
@@ -181,6 +198,11 @@ class RayPool:
 def machines() -> list[Machine]:
     """The machines of the cluster that are there now."""
     return [Machine(node["Resources"], node.get("Labels", {})) for node in ray.nodes() if node["Alive"]]
+
+
+def _size(resources: dict[str, float]) -> str:
+    parts = [f"{resources.get(name, 0):g} {name}s" for name in ("CPU", "GPU") if resources.get(name)]
+    return " and ".join(parts) or "nothing"
 
 
 def _obituary(place: Place, error: RayError) -> str:

@@ -8,6 +8,7 @@ left to itself, Ray would write one for all to read. This module must not know w
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import math
@@ -144,7 +145,7 @@ def _embedded_folder() -> Iterator[Path]:
         folder = closed / "r"
         token = closed / "token"
         token.touch(mode=0o600)
-        token.write_text(secrets.token_hex(32))
+        token.write_text(_token())
         os.environ.pop("RAY_AUTH_TOKEN", None)  # it would win over the file
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), RAY_TMPDIR=str(folder))
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves them beside anybody else's work
@@ -154,6 +155,12 @@ def _embedded_folder() -> Iterator[Path]:
             del os.environ[name]
         os.environ.update(before)
         shutil.rmtree(closed, ignore_errors=True)
+
+
+@functools.cache
+def _token() -> str:
+    """One for all clusters that this process starts: Ray reads its token once and keeps to it."""
+    return secrets.token_hex(32)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import threading
+import time
 import traceback
 from dataclasses import dataclass
 
@@ -48,11 +49,17 @@ class Place:
 
     host: str
     pid: int
-    device: str
+    device: str  # `cpu`, or what kind of GPU
     log: str  # path on its host
+    node: str  # Ray's id of it
 
     def __str__(self) -> str:
         return f"{self.host}, process {self.pid}, {self.device}"
+
+
+def node_name(host: str, node: str) -> str:
+    """What people call a machine: its host, told apart from others of that name by Ray's id."""
+    return f"{host} ({node[:6]})"
 
 
 class ShardWorker:
@@ -73,10 +80,15 @@ class ShardWorker:
         self._state = WorkerState(self._device)
         self._stop = threading.Event()
         self._advanced = (0, 0)
+        self._saved_at = time.monotonic()
 
     def hello(self) -> Place:
         """Answers once the worker can take assignments."""
-        return Place(socket.gethostname(), os.getpid(), self._device, os.readlink("/proc/self/fd/2"))
+        import torch
+
+        device = torch.cuda.get_device_name() if self._device == "cuda" else self._device
+        node = ray.get_runtime_context().get_node_id()
+        return Place(socket.gethostname(), os.getpid(), device, os.readlink("/proc/self/fd/2"), node)
 
     def perform(self, assignment: Assignment) -> Finished | Failed | GivenUp:
         """Do an assignment, to whatever end."""
@@ -86,6 +98,7 @@ class ShardWorker:
 
         torch.set_num_threads(self._threads)  # counts for the calling thread, which need not be __init__'s
         self._advanced = (0, 0)
+        self._saved_at = time.monotonic()
         try:
             return Finished(self._number, perform(assignment, self._store, self._state, self))
         except Drained:
@@ -96,9 +109,9 @@ class ShardWorker:
             return Failed(self._number, assignment, cause_of(error), text, trace)
 
     @ray.method(concurrency_group=CONTROL)
-    def advanced(self) -> tuple[int, int]:
-        """Images and evaluations of the running assignment so far."""
-        return self._advanced
+    def advanced(self) -> tuple[int, int, float]:
+        """Images and evaluations of the running assignment so far, and seconds of work not saved yet."""
+        return *self._advanced, time.monotonic() - self._saved_at
 
     @ray.method(concurrency_group=CONTROL)
     def drain(self) -> None:
@@ -110,6 +123,9 @@ class ShardWorker:
 
     def progress(self, images: int, evaluations: int) -> None:
         self._advanced = (images, evaluations)
+
+    def saved(self) -> None:
+        self._saved_at = time.monotonic()
 
 
 def cause_of(error: Exception) -> Cause:

@@ -7,8 +7,6 @@ this module must not know Ray.
 from __future__ import annotations
 
 import signal
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -20,21 +18,14 @@ from cluster.driver import Driver
 from cluster.joint_observer import JointObserver, Standing
 from cluster.joint_queue import JointQueue
 from cluster.pool import PoolError, WorkerPool
-from cluster.prepare import Goal, Prepared, prepare, shards_left_within
+from cluster.prepare import Goal, Prepared, prepare
+from cluster.run_observer import RunObserver
 from jobs import runrecord
-from jobs.assignment import Assignment, Receipt
-from jobs.lease import Lease, LeaseLostError, held
-from jobs.ledger import Failure, set_aside
+from jobs.lease import LeaseLostError, held
 from jobs.paths import SweepPaths
 from jobs.queue_state import begin_queue
-from jobs.runrecord import RunRecord
 from jobs.store import Store, check_store
 from jobs.sweep import Sweep
-
-RECORD_INTERVAL = 10.0  # seconds between two versions of the run record
-MAX_NOTES = 500  # kept in the run record, the last ones
-
-OUTCOMES: dict[int, runrecord.Outcome] = {0: "done", 1: "failed", 75: "incomplete"}
 
 #: Opens the place of work, for so many assignments at once; notes of opening it go to the callable.
 OpenPool = Callable[[int, Callable[[str], None]], AbstractContextManager[WorkerPool]]
@@ -94,13 +85,12 @@ def run_sweeps(
 
 
 @contextmanager
-def _joined(store: Store, sweep: Sweep, display: Display, command: list[str]) -> Iterator[_RunObserver]:
+def _joined(store: Store, sweep: Sweep, display: Display, command: list[str]) -> Iterator[RunObserver]:
     """Hold a sweep's lease and keep its run record, which says so if the run is broken off."""
     paths = SweepPaths(sweep.name)
-    check_store(store)
     with held(store, paths) as lease:
         record = runrecord.begin(store, paths, command)
-        observer = _RunObserver(store, sweep, lease, display, record)
+        observer = RunObserver(store, sweep, lease, display, record)
         try:
             yield observer
         finally:
@@ -149,105 +139,3 @@ def _signals_stop(driver: Driver) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class _RunObserver:
-    """What one sweep does with what the driver tells: its run record, its lease, its list of failures."""
-
-    def __init__(self, store: Store, sweep: Sweep, lease: Lease, display: Display, record: RunRecord) -> None:
-        self._store = store
-        self._paths = SweepPaths(sweep.name)
-        self._configurations = {item.fingerprint: item for item in sweep.configurations}
-        self._lease = lease
-        self._display = display
-        self._record = record
-        self._seconds: Counter[str] = Counter()
-        self._closed = False
-        self.failed = 0  # assignments set aside
-        self._saved_at = time.monotonic()
-
-    def name(self, assignment: Assignment) -> str:
-        configuration = self._configurations[assignment.fingerprint]
-        if assignment.kind != "sample":
-            return f"{configuration.name}: {assignment.kind}"
-        return f"{configuration.name}: shard [{assignment.first}, {assignment.last})"
-
-    def begin(self, prepared: Prepared) -> None:
-        """The work is planned."""
-        self._record.shards = prepared.shards
-
-    def note(self, text: str) -> None:
-        self._display.note(text)
-        self.remember(text)
-
-    def remember(self, text: str) -> None:
-        """Keep a note in the run record."""
-        self._record.notes = [*self._record.notes, text][-MAX_NOTES:]
-
-    def tick(self, account: Account) -> None:
-        self._lease.check()
-        if time.monotonic() - self._saved_at >= RECORD_INTERVAL:
-            self._saved_at = time.monotonic()
-            self.count(account)
-            with self._spared():
-                runrecord.save(self._store, self._paths, self._record)
-
-    def count(self, account: Account) -> None:
-        """Bring the run record up to date."""
-        own = (self._paths.configuration(fingerprint).root for fingerprint in self._configurations)
-        tallies = [account.tallies[configuration] for configuration in own]
-        self._record.workers = max(self._record.workers, len(account.workers))
-        self._record.retries = dict(account.retries)
-        self._record.shards_done = sum(tally.done for tally in tallies)
-        self._record.shards_failed = self.failed
-        self._record.images = sum(tally.images for tally in tallies)
-        self._record.evaluations = sum(tally.evaluations for tally in tallies)
-        self._record.seconds = dict(self._seconds)
-
-    def close(self, outcome: Outcome, account: Account) -> None:
-        """Write the results if all is done, and how the run ended."""
-        self.count(account)
-        if outcome.complete:
-            from jobs.report import write_report  # draws pictures: only now is it needed
-
-            write_report(self._store, self._paths.sweep)
-        self.end(outcome)
-
-    def end(self, outcome: Outcome) -> None:
-        """Close the run record, unless it is closed already."""
-        if self._closed:
-            return
-        self._closed = True
-        if outcome.reason:
-            self._record.notes = [*self._record.notes, outcome.reason]
-        code = outcome.exit_code
-        with self._spared():
-            runrecord.end(self._store, self._paths, self._record, OUTCOMES[code], code)
-
-    @contextmanager
-    def _spared(self) -> Iterator[None]:
-        """A record that cannot be written is not worth a run."""
-        try:
-            yield
-        except OSError as error:
-            self.note(f"the run record could not be written: {error}")
-
-    def finished(self, receipt: Receipt) -> None:
-        self._seconds.update(receipt.seconds)
-        for note in receipt.notes:
-            self.note(f"{self.name(receipt.assignment)}: {note}")
-
-    def set_aside(self, assignment: Assignment, attempts: int, error: str) -> None:
-        self.failed += 1
-        self.note(f"{self.name(assignment)} is set aside after {attempts} attempts; the rest goes on")
-        if assignment.kind == "sample":
-            samples = range(assignment.first, assignment.last)
-            paths = self._paths.configuration(assignment.fingerprint)
-            set_aside(self._store, paths, Failure(samples, attempts, error))
-        else:
-            self.note(error)
-
-    def replan(self, assignment: Assignment) -> list[range]:
-        configuration = self._configurations[assignment.fingerprint]
-        samples = range(assignment.first, assignment.last)
-        return shards_left_within(self._store, self._paths.sweep, configuration, samples)

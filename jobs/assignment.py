@@ -54,6 +54,9 @@ class Context(Protocol):
     def progress(self, images: int, evaluations: int) -> None:
         """Cumulative counts of the running assignment."""
 
+    def saved(self) -> None:
+        """A snapshot holds all that was done for the running assignment so far."""
+
 
 class Drained(Exception):
     """Raised by work that was asked to stop, after its snapshot is on storage."""

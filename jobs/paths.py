@@ -162,6 +162,20 @@ class SweepPaths:
     def run(self, run_id: str) -> str:
         return f"{self.runs_folder}/{run_id}.json"
 
+    def events_folder(self, run_id: str) -> str:
+        return f"{self.sweep}/events/{run_id}"
+
+    def events(self, run_id: str, number: int) -> str:
+        """A part of the log of what happened in a run."""
+        return f"{self.events_folder(run_id)}/{number:08d}.jsonl"
+
+    def attempts_folder(self, run_id: str) -> str:
+        return f"{self.sweep}/attempts/{run_id}"
+
+    def attempts(self, run_id: str, number: int) -> str:
+        """A part of the log of the attempts of a run."""
+        return f"{self.attempts_folder(run_id)}/{number:08d}.jsonl"
+
     @property
     def results(self) -> str:
         return f"{self.sweep}/results.json"

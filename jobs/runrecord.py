@@ -20,6 +20,20 @@ from jobs.store import Store
 Outcome = Literal["running", "done", "incomplete", "failed"]
 
 
+class NodeUse(BaseModel):
+    """What one machine did in a run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    device: str  # `cpu`, or what kind of GPU
+    workers: int = 0  # that became ready, each time
+    workers_lost: int = 0
+    attempts: int = 0
+    seconds: float = 0.0  # of all its workers at work
+    images: int = 0  # committed
+    evaluations: int = 0
+
+
 class RunRecord(BaseModel):
     """One run. Times are UTC in ISO 8601; `outcome` stays `running` when the driver was killed."""
 
@@ -44,6 +58,11 @@ class RunRecord(BaseModel):
     evaluations: int = 0  # network evaluations x images
     retries: dict[str, int] = Field(default_factory=dict)  # by cause
     seconds: dict[str, float] = Field(default_factory=dict)  # by phase
+    attempts: dict[str, int] = Field(default_factory=dict)  # of shards, references and scores, by their end
+    seconds_lost: float = 0.0  # of work, with failed attempts and lost workers
+    under_way: int = 0  # attempts, when this was written
+    seconds_at_risk: float = 0.0  # of their work that no snapshot held then
+    nodes: dict[str, NodeUse] = Field(default_factory=dict)  # by the machine's name
     notes: list[str] = Field(default_factory=list)
 
 

@@ -128,6 +128,7 @@ class ShardSampling:
                 self._snapshots.save(progress)
             self._unsaved.clear()
             self._saved_at = time.monotonic()
+            self._context.saved()
         if stopping:
             raise Drained(f"stopped at sample {self.groups[0].start + self._images} as asked")
 

@@ -150,6 +150,7 @@ class _Shard:
             content = _image_content(self._configuration, execution, done, blocks)
             marker, won = self._commit(self._paths.images, content, partial(write_images, blocks=blocks))
             snapshots.remove(sampling.groups)
+        self._context.saved()
         if won:
             self._images += len(self._samples)
         elif marker.digest != content.digest:

@@ -64,3 +64,6 @@ class LocalPool:
 
     def progress(self, images: int, evaluations: int) -> None:
         pass
+
+    def saved(self) -> None:
+        pass

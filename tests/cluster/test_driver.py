@@ -10,7 +10,8 @@ from itertools import pairwise
 import pytest
 from fake_pool import FakePool, Fault
 
-from cluster.account import Account, Outcome, Tally
+from cluster.account import Account, Attempted, Incident, Outcome, Tally
+from cluster.display import QUIET
 from cluster.driver import BACKOFF, DRAIN_GRACE, MAX_FAILURES, MAX_LOSSES, Driver
 from cluster.pool import PoolError
 from cluster.queue import ConfigurationWork, WorkQueue
@@ -24,6 +25,8 @@ class Notebook:
 
     def __init__(self, left: list[range] | None = None) -> None:
         self.notes: list[str] = []
+        self.incidents: list[Incident] = []
+        self.attempts: list[Attempted] = []
         self.receipts: list[Receipt] = []
         self.aside: list[tuple[Assignment, int, str]] = []
         self.ticks = 0
@@ -34,6 +37,14 @@ class Notebook:
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def happened(self, incident: Incident) -> None:
+        self.incidents.append(incident)
+        if incident.kind not in QUIET:
+            self.notes.append(incident.text)
+
+    def attempted(self, attempt: Attempted) -> None:
+        self.attempts.append(attempt)
 
     def tick(self, account: Account) -> None:
         self.ticks += 1

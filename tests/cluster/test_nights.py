@@ -245,7 +245,7 @@ def test_until_must_be_a_time_to_come(spec, tmp_path):
 
 
 class Silent:
-    def note(self, text: str) -> None:
+    def note(self, text: str, about: object = None) -> None:
         pass
 
     def begin(self, goals: object) -> None:

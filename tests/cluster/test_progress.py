@@ -9,6 +9,7 @@ from rich.console import Console
 
 from cluster.account import Account, Running, Tally
 from cluster.display import LiveTable, PlainLines, Silence, duration, number, open_display
+from cluster.pool import Ready
 from cluster.prepare import Goal
 from cluster.progress import WINDOW, Meter
 from jobs.assignment import Assignment
@@ -34,7 +35,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def account() -> Account:
-    return Account({"s/a": Tally(None, unfinished=8), "s/b": Tally(None, unfinished=5)}, workers={0: "here"})
+    return Account(
+        {"s/a": Tally(None, unfinished=8), "s/b": Tally(None, unfinished=5)}, workers={0: Ready(0, "here")}
+    )
 
 
 def at_work(fingerprint: str, evaluations: int, images: int = 0) -> Running:

@@ -16,7 +16,7 @@ import pytest
 from cluster.demand import Demand
 from cluster.pool import Event, Failed, Finished, GivenUp, Lost, Ready, WorkerPool
 from cluster.prepare import prepare
-from cluster.ray_session import open_ray_pool
+from cluster.ray_session import _embedded_folder, open_ray_pool
 from cluster.ray_worker import cause_of
 from jobs.assignment import Assignment
 from jobs.commit import OverlapError
@@ -43,7 +43,7 @@ def pool(folder: Path) -> Iterator[WorkerPool]:
 
 @pytest.fixture(scope="module")
 def ready(pool: WorkerPool) -> dict[int, str]:
-    events = collect(pool, lambda events: len(events) == 2)
+    events = collect(pool, lambda events: sum(isinstance(event, Ready) for event in events) == 2)
     return {event.worker: event.where for event in events if isinstance(event, Ready)}
 
 
@@ -167,3 +167,12 @@ def test_a_cluster_that_is_not_there_is_told_at_once(address, message):
     assert last.startswith("cluster.pool.PoolError: ")
     assert message in last
     assert time.monotonic() - began < 60
+
+
+def test_every_cluster_of_a_process_has_the_same_token():
+    """Ray reads its token once: with another one, the second night of a command would not start."""
+    with _embedded_folder():
+        first = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()
+    with _embedded_folder():
+        assert Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text() == first
+    assert len(first) == 64

@@ -27,7 +27,7 @@ class Lines:
     def __init__(self) -> None:
         self.notes: list[str] = []
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, about: object = None) -> None:
         self.notes.append(text)
 
     def begin(self, goals: object) -> None:

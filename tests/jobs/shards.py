@@ -99,6 +99,7 @@ class Context:
     def __init__(self, stop_after=None):
         self.questions = 0
         self.reports = []
+        self.saves = 0
         self._stop_after = stop_after
 
     def should_stop(self):
@@ -107,6 +108,9 @@ class Context:
 
     def progress(self, images, evaluations):
         self.reports.append((images, evaluations))
+
+    def saved(self):
+        self.saves += 1
 
 
 def paths(configuration):
