@@ -82,10 +82,15 @@ def warnings(
     if len(executions) > 1:
         shares = ", ".join(f"{share.samples:,} on {share.execution.device}" for share in executions)
         found.append(f"made under {len(executions)} execution identities: {shares}")
-    for what, count in (("generated", configuration.samples), ("reference", reference_count)):
-        if count <= extractor.dimension:
-            found.append(
-                f"{count:,} {what} samples for {extractor.dimension:,} dimensions: "
-                f"the covariance is singular and the predicted bias an upper estimate"
-            )
+    found += few_samples(configuration.samples, reference_count, extractor.dimension)
     return tuple(found)
+
+
+def few_samples(generated: int, reference: int, dimension: int) -> list[str]:
+    """What to know of a Fréchet distance of no more samples than dimensions."""
+    return [
+        f"{count:,} {what} samples for {dimension:,} dimensions: "
+        f"the covariance is singular and the predicted bias an upper estimate"
+        for what, count in (("generated", generated), ("reference", reference))
+        if count <= dimension
+    ]

@@ -99,7 +99,12 @@ def _score(
             "dimension": extractor.dimension,
         },
         reference=ReferenceRecord(
-            name=reference.name, content=reference.content, count=reference.count, features=reference.digest
+            name=reference.name,
+            content=reference.content,
+            count=reference.count,
+            features=reference.digest,
+            split=reference.split,
+            imported=reference.imported,
         ),
         statistics=Statistics(trace_method=TRACE_METHOD),
         stages=stages,

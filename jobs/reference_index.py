@@ -11,12 +11,12 @@ import hashlib
 from collections.abc import Collection
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobs.configuration import Extractor
 from jobs.paths import StorePaths
 from jobs.sections import DataSet, Metric
-from jobs.store import Store
+from jobs.store import Store, StoreError
 
 #: What imported moments are enough for.
 OF_MOMENTS: frozenset[Metric] = frozenset({"fid", "fid_infinity", "is"})
@@ -76,8 +76,8 @@ def index_name(data_set: DataSet) -> str:
 
 
 def read_index(store: Store, data_set: DataSet) -> Indexed:
-    """The record of a data set. Raises FileNotFoundError when there is none."""
-    return Indexed.model_validate_json(store.get(index_name(data_set)))
+    """The record of a data set. Raises FileNotFoundError when there is none, StoreError for damage."""
+    return _record(store, index_name(data_set))
 
 
 def write_index(store: Store, data_set: DataSet, record: Indexed) -> None:
@@ -93,10 +93,20 @@ def named_references(store: Store) -> dict[str, Indexed]:
     for entry in store.list(folder):
         name = entry.name.rpartition("/")[2]
         if name.endswith(ending):
-            record = Indexed.model_validate_json(store.get(entry.name))
+            record = _record(store, entry.name)
             if record.source is not None:  # a shipped data set has none
                 found[name.removesuffix(ending)] = record
     return dict(sorted(found.items()))
+
+
+def _record(store: Store, name: str) -> Indexed:
+    try:
+        return Indexed.model_validate_json(store.get(name))
+    except ValidationError as error:
+        raise StoreError(
+            f"{name} in the store {store.url} is no record of a reference: {error.errors()[0]['msg']}; "
+            "remove it, and build the reference again"
+        ) from error
 
 
 def _source(data_set: DataSet) -> str:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import torch
 
+from fid.frechet import frechet_distance
 from fid.memorisation import memorisation
 from fid.moments import Moments
 from fid.scores import (
@@ -23,9 +24,11 @@ from fid.scores import (
     kernel_distance,
     precision_recall,
 )
+from fid.uncertainty import predicted_bias
+from jobs.configuration import Extractor
 from jobs.features import FeatureSource
 from jobs.reference_index import OF_MOMENTS
-from jobs.results import (
+from jobs.scores import (
     DensityCoverage,
     Fid,
     FidInfinity,
@@ -36,6 +39,8 @@ from jobs.results import (
     StageScores,
 )
 from jobs.sections import Metric
+
+INFINITY_PARTS = 12  # that fid_infinity cuts the samples into, each of more rows than dimensions
 
 
 @contextmanager
@@ -85,6 +90,47 @@ def stage_scores(
     return scores.model_copy(update=_of_all_features(generated, metrics, real))
 
 
+def why_not(
+    metric: Metric, samples: int, extractor: Extractor, reference: int, *, features: bool, real: bool
+) -> str | None:
+    """Why a metric cannot be had; None where it can.
+
+    samples, reference: how many there are on each side. features, real: whether each has features, not only
+    moments.
+    """
+    if not features and metric != "fid":
+        return f"{metric} needs the features of both sides, and of the first only moments are known"
+    if not real and metric not in OF_MOMENTS:
+        return (
+            f"{metric} needs the features of the reference, and only its moments are known; "
+            f"they are enough for {', '.join(sorted(OF_MOMENTS))}"
+        )
+    if metric == "is":
+        return None if extractor.logits else f"is needs logits, which {extractor.name} does not give"
+    least = {"fid_infinity": INFINITY_PARTS * (extractor.dimension + 1), "fid": 2, "kid": 20}.get(metric, 6)
+    if samples < least:
+        return f"{metric} needs at least {least:,} images, there are {samples:,}"
+    if metric not in OF_MOMENTS and reference < least:
+        return f"{metric} needs a reference of at least {least:,} images, it has {reference:,}"
+    return None
+
+
+def distance_of_moments(generated: Moments, reference: Moments, made_of: str) -> StageScores:
+    """The Fréchet distance where no features are known; it has no standard error. `made_of`: a digest."""
+    distance = frechet_distance(generated, reference)
+    bias = predicted_bias(distance, generated, reference)
+    score = Fid(
+        value=distance.distance,
+        mean_term=distance.mean_term,
+        trace_term=distance.trace_term,
+        standard_error=None,
+        standard_error_method="none: it needs features",
+        bias_generated=bias.generated,
+        bias_reference=bias.reference,
+    )
+    return StageScores(step=0, features=made_of, fid=score)
+
+
 def _of_all_features(
     generated: FeatureSource, metrics: Collection[Metric], real: FeatureSource | None
 ) -> dict[str, object]:
@@ -94,10 +140,7 @@ def _of_all_features(
     if not asked:
         return found
     if real is None:
-        raise ValueError(
-            f"{asked[0]} needs the features of the reference, and only its moments are known; "
-            f"they are enough for {', '.join(sorted(OF_MOMENTS))}"
-        )
+        raise ValueError(f"{asked[0]} needs the features of the reference, and only its moments are known")
     fake, truth = generated.everything(), real.everything()
     if "kid" in asked:
         found["kid"] = Kid(**vars(kernel_distance(fake, truth)))

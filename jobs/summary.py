@@ -15,11 +15,11 @@ from jobs.results import (
     Comparison,
     MetricSummary,
     Result,
-    StageScores,
     StageSummary,
     Verdict,
     score_label,
 )
+from jobs.scores import StageScores
 from jobs.sections import Metric, PublishedValue
 
 #: Two values agree when they lie within so many standard deviations of both together.

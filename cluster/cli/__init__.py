@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from cluster.cli import audit, look, models, references, running, scoring, training
+from cluster.cli import audit, fid, look, models, references, running, scoring, training
 
 HELP = """Reproduce sampling results of score-based generative models, and of their rivals, on a Ray cluster.
 
@@ -40,6 +40,7 @@ for command in (
     training.train,
     models.models,
     references.reference,
+    fid.fid,
     look.version,
 ):
     main.add_command(command)

@@ -163,8 +163,10 @@ def _exit_code(error: Exception) -> int | None:
     from cluster.prepare import NotRunnableError
     from jobs.datasets import DatasetError
     from jobs.lease import LeaseHeldError
+    from jobs.lookup import NotFoundError
     from jobs.modelfiles import UnresolvedError
     from jobs.problems import SpecError
+    from jobs.setscores import MetricsError
     from jobs.store import StoreError
     from jobs.weights import WrongWeightsError
 
@@ -176,6 +178,8 @@ def _exit_code(error: Exception) -> int | None:
         SpecError,
         StoreError,
         DatasetError,
+        NotFoundError,
+        MetricsError,
         UnresolvedError,
         WrongWeightsError,
     )

@@ -134,7 +134,7 @@ def _provenance(result: Result) -> list[tuple[str, str]]:
 
 def _fid_lines(result: Result) -> list[tuple[str, str]]:
     fid = result.final.fid
-    if fid is None:
+    if fid is None or fid.standard_error is None:
         return []
     bias = f"{fid.bias_generated:.3g} from N generated, {fid.bias_reference:.3g} from N reference"
     return [

@@ -9,14 +9,13 @@ from jobs.configuration import Model
 from jobs.results import (
     Evaluations,
     ExecutionShare,
-    Fid,
     ReferenceRecord,
     Result,
-    StageScores,
     Statistics,
     package_versions,
     score_label,
 )
+from jobs.scores import Fid, StageScores
 from jobs.sections import PublishedValue
 from jobs.summary import gather_cell
 
