@@ -75,7 +75,7 @@ def read_idx(name: str, path: Path) -> np.ndarray:
         raise DatasetError(
             f"{name}: {path} says {count} images of {width}x{height}, and has {len(data) - 16} bytes of them"
         )
-    return np.frombuffer(data, np.uint8, offset=16).reshape(count, 1, height, width)
+    return np.frombuffer(data, np.uint8, offset=16).reshape(count, 1, height, width).copy()
 
 
 def _batches(name: str, path: Path, pattern: re.Pattern[str]) -> list[tuple[str, bytes]]:

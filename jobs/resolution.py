@@ -105,7 +105,8 @@ class Resolver:
         return SourceImages(dataset=data.dataset, content=data.content, mask=mask)
 
     def _reference(self, section: DataSet, folder: Path) -> catalog.Resolved[DataSet]:
-        return catalog.resolve_reference(section, folder, self._named)
+        shipped = section.path is not None or section.name in catalog.DATA_SETS
+        return catalog.resolve_reference(section, folder, () if shipped else self._named)
 
     @cached_property
     def _named(self) -> dict[str, Indexed]:

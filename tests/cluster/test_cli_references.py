@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jobs.datasets import read_digits
 from jobs.specfile import load_spec
@@ -78,14 +79,13 @@ def test_other_images_under_a_name_that_is_taken_are_refused(build, digits):
 
 
 def test_what_is_left_out_is_counted_and_said(call, store, tmp_path):
-    from test_imagefiles import rgb, saved
-
     folder = tmp_path / "theirs"
     folder.mkdir()
     for number in range(4):
-        (folder / f"good-{number}.png").write_bytes(saved(rgb()))
-    (folder / "alpha.png").write_bytes(saved(rgb().convert("RGBA")))
-    (folder / "corrupt.png").write_bytes(saved(rgb())[:60])
+        pixels = np.random.default_rng(number).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"good-{number}.png")
+    Image.new("RGBA", (6, 6)).save(folder / "alpha.png")
+    (folder / "corrupt.png").write_bytes((folder / "good-0.png").read_bytes()[:60])
     arguments = ("reference", "build", "theirs", "--from", folder, "--store", store.url)
     code, _, errors = call(*arguments)
     assert code == 2

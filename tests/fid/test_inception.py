@@ -1,12 +1,12 @@
 """The FID Inception against pytorch-fid and torch-fidelity with formula-made weights, to 1e-4 and better."""
 
 import json
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from inception_weights import formula_made
 
 from fid.extractors import identity_of, load_extractor
 from fid.extractors.inception import MICRO_BATCH, RESIZES
@@ -14,22 +14,6 @@ from fid.extractors.inception_network import FidInception
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 TOLERANCE = 1e-5  # of the largest value; measured 7e-7, other convolution kernels give up to 1.5e-6
-
-
-def formula_made(name: str, shape: list[int]) -> torch.Tensor:
-    """Weights that need no download: normal numbers seeded by the tensor's name, scaled by its kind."""
-    if name.endswith("num_batches_tracked"):
-        return torch.tensor(0)
-    generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
-    if name.endswith("running_var"):
-        values = 1 + 0.2 * generator.random(shape)
-    elif name.endswith(("running_mean", "bias")):
-        values = 0.1 * generator.standard_normal(shape)
-    elif len(shape) == 1:
-        values = 1 + 0.1 * generator.standard_normal(shape)
-    else:
-        values = generator.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
-    return torch.from_numpy(np.asarray(values)).float()
 
 
 @pytest.fixture(scope="module")
