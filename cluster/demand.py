@@ -63,7 +63,7 @@ class Demand:
             math.floor(machine.resources.get(name, 0.0) / amount + 1e-9)
             for name, amount in self.needs.items()
         )
-        return min(rooms)
+        return min(rooms, default=1)
 
     def room(self, machines: Iterable[Machine]) -> int:
         """Workers that fit on all machines."""

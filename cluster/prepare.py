@@ -75,12 +75,7 @@ def prepare(store: Store, sweep: Sweep, note: Callable[[str], None]) -> Prepared
 
     Raises NotRunnableError when weights are missing, WrongWeightsError when they are not the planned ones.
     """
-    if sweep.missing:
-        raise NotRunnableError("\n".join(sweep.missing))
-    # Cells that are the same experiment share their images.
-    configurations = list({item.fingerprint: item for item in sweep.configurations}.values())
-    send_weights(store, sweep.files)
-    _write_down(store, sweep, configurations)
+    configurations = write_down(store, sweep)
     works, tallies, goals = [], {}, {}
     references: dict[str, Assignment] = {}
     for configuration in configurations:
@@ -110,14 +105,23 @@ def shards_left_within(store: Store, sweep: str, configuration: Configuration, s
     return [shard for shard in left if samples.start <= shard.start and shard.stop <= samples.stop]
 
 
-def _write_down(store: Store, sweep: Sweep, configurations: list[Configuration]) -> None:
+def write_down(store: Store, sweep: Sweep) -> list[Configuration]:
+    """Put all into the store that a run needs; returns the configurations, those of one experiment once.
+
+    Raises NotRunnableError when weights are missing, WrongWeightsError when they are not the planned ones.
+    """
+    if sweep.missing:
+        raise NotRunnableError("\n".join(sweep.missing))
+    send_weights(store, sweep.files)
     paths = SweepPaths(sweep.name)
+    configurations = list({item.fingerprint: item for item in sweep.configurations}.values())
     contents = {paths.written: sweep.written, paths.resolved: sweep.to_json()}
     for configuration in configurations:
         contents[paths.configuration(configuration.fingerprint).spec] = configuration.to_json()
     for name, text in contents.items():
         if store.size(name) != len(text.encode()) or store.get(name) != text.encode():
             store.put(name, text.encode())
+    return configurations
 
 
 def _mended_ledger(

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
+from cluster.access import MODE, find_token, use_token
 from cluster.demand import Demand, Machine, describe_machines
 from cluster.pool import PoolError, WorkerPool
 from jobs.hardware import Hardware, hardware_here
@@ -97,6 +98,8 @@ def _connected(address: str | None, demand: Demand) -> Iterator[None]:
     """Be connected to a cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is not None:
+        if MODE not in os.environ:  # else Ray would take no token, or make one of its own for all to read
+            use_token(find_token())
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", JOIN_RETRIES)
         _refuse_unreachable(address)
     with _embedded_folder() if address is None else _no_folder() as folder:

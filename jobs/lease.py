@@ -133,7 +133,7 @@ def acquire(store: Store, paths: SweepPaths, interval: float = INTERVAL) -> Leas
     """Take the lease of a sweep. Raises LeaseHeldError when a live driver holds it."""
     state = inspect(store, paths)
     if state and state.alive:
-        raise LeaseHeldError(_refusal(paths, state))
+        raise LeaseHeldError(refusal(paths, state))
     holder = Holder(
         epoch=state.holder.epoch + 1 if state else 1,
         host=socket.gethostname(),
@@ -146,7 +146,7 @@ def acquire(store: Store, paths: SweepPaths, interval: float = INTERVAL) -> Leas
     won = store.put_if_absent(paths.lease(holder.epoch), holder.model_dump_json().encode())
     newest = inspect(store, paths)
     if not won or newest is None or newest.holder != holder:
-        raise LeaseHeldError(_refusal(paths, newest))
+        raise LeaseHeldError(refusal(paths, newest))
     lease = Lease(store, paths, holder)
     lease.heartbeat()
     for epoch in _epochs(store, paths):
@@ -185,7 +185,8 @@ def _keep_beating(lease: Lease, over: threading.Event, interval: float) -> None:
             _log.warning("no heartbeat in epoch %d: %s", lease.holder.epoch, error)
 
 
-def _refusal(paths: SweepPaths, state: LeaseState | None) -> str:
+def refusal(paths: SweepPaths, state: LeaseState | None) -> str:
+    """Why a sweep cannot be taken now, and how to go on."""
     if state is None:
         return f"the lease of the sweep {paths.sweep!r} is changing hands; try again"
     holder = state.holder

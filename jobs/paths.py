@@ -185,7 +185,7 @@ class SweepPaths:
 
 
 #: Folders of the store that sweeps share, so no sweep can be called so.
-SHARED_FOLDERS = ("models", "references", "queues")
+SHARED_FOLDERS = ("models", "references", "queues", "doctor")
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,10 @@ class StorePaths:
     def queue(self, name: str) -> str:
         """In which order sweeps are served that are run together."""
         return f"queues/{name}.json"
+
+    def trial(self, name: str) -> str:
+        """A file that `sdesweep doctor` writes and removes again."""
+        return f"doctor/{name}"
 
     def weights(self, sha256: str) -> str:
         """Weights of a model or an extractor, in whatever format they came."""

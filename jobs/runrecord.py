@@ -6,6 +6,7 @@ This module must not know the driver's loop.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import uuid
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.paths import SweepPaths
 from jobs.store import Store
 
+RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it in the drivers of submitted jobs
 Outcome = Literal["running", "done", "incomplete", "failed"]
 
 
@@ -43,6 +45,7 @@ class RunRecord(BaseModel):
     run_id: str
     sweep: str
     command: list[str]
+    job: str | None = None  # id of the Ray job that the driver ran in
     host: str
     pid: int
     started: str
@@ -73,6 +76,7 @@ def begin(store: Store, paths: SweepPaths, command: list[str]) -> RunRecord:
         run_id=f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}",
         sweep=paths.sweep,
         command=command,
+        job=_ray_job(),
         host=socket.gethostname(),
         pid=os.getpid(),
         started=_now(),
@@ -100,6 +104,13 @@ def runs(store: Store, paths: SweepPaths) -> list[RunRecord]:
     """All runs of a sweep, the first one first."""
     names = sorted(entry.name for entry in store.list(paths.runs_folder))
     return [RunRecord.model_validate_json(store.get(name)) for name in names]
+
+
+def _ray_job() -> str | None:
+    """The submission id of the Ray job that this process is the driver of, as Ray tells it."""
+    metadata = json.loads(os.environ.get(RAY_JOB, "{}")).get("metadata", {})
+    job = metadata.get("job_submission_id")
+    return str(job) if job is not None else None
 
 
 def _now() -> str:

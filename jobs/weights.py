@@ -19,13 +19,15 @@ from jobs.store import Store
 def send_weights(store: Store, files: Mapping[str, str]) -> int:
     """Put weight files into the store unless they are there; returns how many were sent.
 
-    files: sha256 -> path on this machine, as a Sweep has them.
+    files: sha256 -> path on the machine where the spec was read, as a Sweep has them. What is in the store
+    already need not be on this one.
     Raises FileNotFoundError, or WrongWeightsError when a file has changed since it was hashed.
     """
     sent = 0
     for sha256, path in files.items():
         name = StorePaths().weights(sha256)
-        if store.size(name) == Path(path).stat().st_size:
+        there = store.size(name)
+        if there is not None and (not Path(path).exists() or there == Path(path).stat().st_size):
             continue
         with store.writing(name) as target:
             shutil.copyfile(path, target)

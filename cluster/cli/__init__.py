@@ -8,7 +8,19 @@ from __future__ import annotations
 
 import click
 
-from cluster.cli import audit, fid, look, models, references, running, scoring, training
+from cluster.cli import (
+    audit,
+    doctor,
+    fid,
+    look,
+    models,
+    queue,
+    references,
+    running,
+    scoring,
+    submit,
+    training,
+)
 
 HELP = """Reproduce sampling results of score-based generative models, and of their rivals, on a Ray cluster.
 
@@ -17,6 +29,8 @@ HELP = """Reproduce sampling results of score-based generative models, and of th
     sdesweep plan digits-demo        # what a run would do
     sdesweep run digits-demo         # do it; the same command again resumes it
     sdesweep status digits-demo      # how far it is
+    sdesweep submit digits-demo      # do it on a cluster; list, logs and stop are for such jobs
+    sdesweep doctor                  # what is set up wrongly, and how to mend it
 
 Exit codes: 0 done; 75 incomplete but resumable; 1 some shards failed; 2 the request was wrong.
 """
@@ -30,6 +44,12 @@ def main() -> None:
 for command in (
     running.run,
     running.resume,
+    submit.submit,
+    submit.list_jobs,
+    submit.logs,
+    submit.stop,
+    queue.queue,
+    doctor.doctor,
     look.plan,
     look.status,
     look.catalog,

@@ -159,6 +159,7 @@ def _refuse(error: Exception | str, code: int, as_json: bool) -> int:
 
 def _exit_code(error: Exception) -> int | None:
     """The exit code for an error that a user can mend; None for one that only a developer can."""
+    from cluster.jobs_api import JobsError
     from cluster.pool import PoolError
     from cluster.prepare import NotRunnableError
     from jobs.datasets import DatasetError
@@ -170,7 +171,7 @@ def _exit_code(error: Exception) -> int | None:
     from jobs.store import StoreError
     from jobs.weights import WrongWeightsError
 
-    if isinstance(error, PoolError | LeaseHeldError):
+    if isinstance(error, PoolError | JobsError | LeaseHeldError):
         return INCOMPLETE
     wrong = (
         RequestError,

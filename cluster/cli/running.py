@@ -1,7 +1,8 @@
-"""`sdesweep run` and `sdesweep resume`."""
+"""`sdesweep run` and `sdesweep resume`: one sweep, or several on the same workers."""
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
 from collections.abc import Callable
@@ -10,21 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cluster.cli.common import (
-    INCOMPLETE,
-    command,
-    emit,
-    expand_spec,
-    load_sweep,
-    open_store,
-    page_url,
-    store_option,
-)
+from cluster.cli.common import RequestError, command, open_store, store_option
+from cluster.cli.ending import show_end
 from cluster.cli.hours import When, nights_of, with_hours
+from cluster.cli.several import agree, expand_specs, load_sweeps
+from cluster.cli.submitting import Submission, is_dashboard, submit_sweeps, with_submission
 
 if TYPE_CHECKING:
     from cluster.account import Outcome
-    from cluster.nights import Nights
     from cluster.pool import WorkerPool
     from jobs.hardware import Hardware
     from jobs.store import Store
@@ -45,26 +39,38 @@ workers_option = click.option(
 )
 
 
+queue_option = click.option(
+    "--queue",
+    metavar="NAME",
+    help="What the order of several sweeps is called (`sdesweep queue`); the first one's name by default.",
+)
+
+
 @click.command()
-@click.argument("spec")
+@click.argument("specs", metavar="SPEC...", nargs=-1, required=True)
 @click.option(
     "--store", metavar="URL", help="A folder, or s3://BUCKET/PREFIX; the spec's own, else `runs`, by default."
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key in every cell.")
 @address_option
 @workers_option
+@queue_option
 @with_hours
 @command
 def run(
-    spec: str,
+    specs: tuple[str, ...],
     store: str | None,
     settings: tuple[str, ...],
     address: str | None,
     workers: int | None,
+    queue: str | None,
     when: When,
     as_json: bool,
 ) -> int:
     """Run SPEC, a file or the name of a ready spec; what is done already is kept.
+
+    Several are served by the same workers: the one with the highest `priority` first, else as they are
+    written; a later one fills the tail of those before it.
 
     Killed or stopped at any moment, the same command goes on where it was, to the same bits. Ctrl-C (or
     SIGTERM) snapshots the work and exits with 75; a second one exits at once. The end of the spec's window,
@@ -75,31 +81,68 @@ def run(
       sdesweep run digits-demo --store runs
       sdesweep run my-spec.yaml --set samples=100 --workers 2 --json
       sdesweep run my-spec.yaml --until 07:00
+      sdesweep run urgent.yaml large.yaml --store runs
     """
-    sweep = expand_spec(spec, settings, store)
-    return _run(open_store(sweep.store), sweep, address, workers, when, as_json)
+    _refuse_dashboard(address)
+    sweeps = expand_specs(specs, settings, store)
+    opened = open_store(sweeps[0].store)
+    return _run(opened, sweeps, queue or sweeps[0].name, address, workers, when, as_json)
 
 
 @click.command()
-@click.argument("name")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @store_option
 @address_option
 @workers_option
+@queue_option
 @with_hours
+@with_submission
 @command
-def resume(name: str, store: str, address: str | None, workers: int | None, when: When, as_json: bool) -> int:
+def resume(
+    names: tuple[str, ...],
+    store: str,
+    address: str | None,
+    workers: int | None,
+    queue: str | None,
+    when: When,
+    submission: Submission,
+    as_json: bool,
+) -> int:
     """Go on with the sweep NAME from the store's own record of it; its spec file is not needed.
 
+    NAME may be that of a queue too: all its sweeps go on. With the address of a head (http://HOST:8265) the
+    next attempt is submitted there as a job, as `sdesweep submit` does.
+
     \b
-    Example:
+    Examples:
       sdesweep resume digits-demo --store runs
+      sdesweep resume digits-demo --store /shared/runs --address http://127.0.0.1:8265 --follow
     """
     opened = open_store(store)
-    return _run(opened, load_sweep(opened, name), address, workers, when, as_json)
+    sweeps = load_sweeps(opened, names)
+    name = queue or names[0]
+    if is_dashboard(address):
+        assert address is not None
+        return submit_sweeps(opened, sweeps, name, address, workers, when, submission, as_json)
+    return _run(opened, sweeps, name, address, workers, when, as_json)
+
+
+def _refuse_dashboard(address: str | None) -> None:
+    if is_dashboard(address):
+        raise RequestError(
+            f"{address} is the address of a head's dashboard: `sdesweep submit` sends a job there. "
+            "To work from here, on a machine of the cluster, give --address auto"
+        )
 
 
 def _run(
-    store: Store, sweep: Sweep, address: str | None, workers: int | None, when: When, as_json: bool
+    store: Store,
+    sweeps: list[Sweep],
+    queue: str,
+    address: str | None,
+    workers: int | None,
+    when: When,
+    as_json: bool,
 ) -> int:
     from rich.console import Console
 
@@ -107,10 +150,10 @@ def _run(
     from cluster.display import open_display
     from cluster.nights import run_nights
     from cluster.ray_session import hardware_of, open_ray_pool
-    from cluster.run import run_sweep
+    from cluster.run import run_sweeps
     from cluster.settling import settled
 
-    nights = nights_of([sweep], when)
+    nights = nights_of(sweeps, when)
 
     def open_pool(most: int, note: Callable[[str], None]) -> AbstractContextManager[WorkerPool]:
         note("starting Ray on this machine" if address is None else f"joining the Ray cluster at {address}")
@@ -119,48 +162,19 @@ def _run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the work begins, both just end it
     console = Console(file=sys.stdout)
     with open_display(console, quiet=as_json) as display:
-        if not sweep.missing:
 
-            def ask() -> Hardware | None:
-                return hardware_of(address, Demand.of(sweep.resources, workers))
+        @functools.cache
+        def ask() -> Hardware | None:
+            return hardware_of(address, Demand.of(sweeps[0].resources, workers))
 
-            sweep = settled(store, sweep, ask, display.note)
-        demand = Demand.of(sweep.resources, workers)
+        sweeps = [sweep if sweep.missing else settled(store, sweep, ask, display.note) for sweep in sweeps]
+        agree(sweeps)
+        demand = Demand.of(sweeps[0].resources, workers)
 
         def attempt() -> Outcome:
-            return run_sweep(store, sweep, open_pool, display, sys.argv, nights.closing)
+            return run_sweeps(store, sweeps, open_pool, display, sys.argv, queue, nights.closing)
 
         outcome = run_nights(attempt, nights, display.note) if when.wait else attempt()
     code = 0 if when.batch and outcome.closed else outcome.exit_code
-    _show_end(store, sweep, outcome, code, nights, as_json)
+    show_end(store, sweeps, queue, outcome, code, nights, as_json)
     return code
-
-
-def _show_end(store: Store, sweep: Sweep, outcome: Outcome, code: int, nights: Nights, as_json: bool) -> None:
-    from rich.console import Console
-
-    from jobs.paths import SweepPaths
-    from jobs.report import render_table
-    from jobs.results import SweepResults
-
-    ended = {"sweep": sweep.name, "store": store.url, "exit_code": code, "reason": outcome.reason}
-    if outcome.exit_code == INCOMPLETE:
-        again = f"sdesweep resume {sweep.name} --store {store.url}"
-        opens = nights.next_opening() if outcome.closed else None
-        if as_json:
-            emit({**ended, "outcome": "incomplete", "resume": again, "next_opening": opens})
-            return
-        click.echo(f"incomplete: {outcome.reason}\nto go on: {again}")
-        if opens:
-            click.echo(f"next hours of work: {nights.spoken(opens)}")
-        return
-    results = SweepResults.model_validate_json(store.get(SweepPaths(sweep.name).results))
-    page = page_url(store, sweep.name)
-    if as_json:
-        emit({**ended, "page": page, "results": results.model_dump(mode="json")})
-        return
-    width = max(80, Console().width)
-    click.echo(render_table(results, colour=sys.stdout.isatty(), width=width), nl=False)
-    if outcome.exit_code == 1:
-        click.echo(f"some work failed: `sdesweep status {sweep.name} --store {store.url}` tells why")
-    click.echo(f"page: {page}")

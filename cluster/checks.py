@@ -1,0 +1,239 @@
+"""What must be right before work goes to a cluster: each check with what was found and what to do about it.
+
+`sdesweep submit` refuses where one fails, `sdesweep doctor` tells them all. What a machine itself is like is
+in `cluster/machine_checks.py`. It changes nothing but a trial file in the store, which it removes.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cluster import head
+from cluster.access import Token
+from cluster.demand import GIB, Demand, describe_machines
+from cluster.head import Cluster, HeadError
+from jobs.paths import StorePaths
+from jobs.store import LocalStore, Store, StoreError, open_store
+
+Verdict = Literal["ok", "warning", "failed"]
+
+OLDEST_RAY = (2, 60)
+CLOCK_LIMIT = 5.0  # seconds; leases are judged by clocks, at three heartbeats of ten
+SPACE_WANTED = 10.0  # GiB
+WRITERS = 8  # of one name at once
+
+TUNNEL = "`ray dashboard ray_cluster.yaml` or `ssh -N -L 8265:127.0.0.1:8265 HEAD` makes a tunnel to it"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    remedy: str = ""
+
+
+def failures(checks: Sequence[Check]) -> list[Check]:
+    return [check for check in checks if check.verdict == "failed"]
+
+
+def token_checks(find: Callable[[], Token | None]) -> tuple[Token | None, list[Check]]:
+    """The token of this user, and whether others can read it."""
+    try:
+        token = find()
+    except OSError as error:
+        remedy = "set RAY_AUTH_TOKEN_PATH to the file that holds the cluster's token"
+        return None, [Check("token", "failed", f"the token cannot be read: {error}", remedy)]
+    if token is None:
+        remedy = (
+            "copy the cluster's token to ~/.ray/auth_token (mode 0600), or set RAY_AUTH_TOKEN_PATH; a new "
+            "one is made by "
+            "(umask 077 && ray get-auth-token --generate > /dev/null) && chmod 600 ~/.ray/auth_token"
+        )
+        return None, [Check("token", "warning", "there is none", remedy)]
+    if not token.value:
+        return token, [
+            Check("token", "failed", f"{token.source} is empty", "write the cluster's token to it")
+        ]
+    if token.readable_by_others:
+        found = f"{token.source} can be read or changed by others, who could then run code on the cluster"
+        return token, [Check("token", "failed", found, f"chmod 600 {token.source}, and make a new token")]
+    return token, [Check("token", "ok", f"from {token.source}, for its user alone")]
+
+
+def cluster_checks(
+    address: str, token: Token | None, *, allow_unauthenticated: bool = False
+) -> tuple[Cluster | None, list[Check]]:
+    """Ask the head at http://HOST:PORT whatever can be asked; None where it does not tell."""
+    try:
+        address = head.parse_address(address)
+        guarded = head.refuses_strangers(address)
+    except HeadError as error:
+        remedy = f"is the head running, and is this the address of its dashboard? {TUNNEL}"
+        return None, [Check("reachable", "failed", f"no Ray head answers at {address}: {error}", remedy)]
+    checks = [Check("reachable", "ok", address)]
+    checks.append(_authentication(address, guarded, allow_unauthenticated))
+    if guarded and token is None:
+        remedy = "copy the head's token to ~/.ray/auth_token (mode 0600), or set RAY_AUTH_TOKEN_PATH"
+        return None, [*checks, Check("access", "failed", "the head asks for a token; there is none", remedy)]
+    try:
+        cluster = head.describe(address, token.value if guarded and token else None)
+    except HeadError as error:
+        return None, [*checks, _refusal(error, token)]
+    checks.append(Check("access", "ok", "the token is accepted" if guarded else "no token is asked for"))
+    checks += [
+        _version(cluster),
+        _python(cluster),
+        *_dashboard(cluster),
+        *_clock(cluster.ahead, "the head's"),
+    ]
+    return cluster, checks
+
+
+def _authentication(address: str, guarded: bool, allowed: bool) -> Check:
+    if guarded:
+        return Check("authentication", "ok", "a request without a token is turned away")
+    found = "the head takes jobs from anybody: whoever reaches it can run code there (CVE-2023-48022)"
+    remedy = "start Ray with RAY_AUTH_MODE=token and a token file on every machine, as ray_cluster.yaml does"
+    if allowed:
+        return Check("authentication", "warning", f"{found}; allowed by --allow-unauthenticated", remedy)
+    if head.on_loopback(address):
+        return Check("authentication", "warning", f"{found}; it was reached on loopback", remedy)
+    return Check("authentication", "failed", found, f"{remedy}; or give --allow-unauthenticated")
+
+
+def _refusal(error: HeadError, token: Token | None) -> Check:
+    if error.status in (401, 403):
+        source = token.source if token else "none"
+        remedy = "copy the head's token again: it was changed, or belongs to another cluster"
+        return Check("access", "failed", f"the head refuses the token from {source}", remedy)
+    return Check("access", "failed", str(error), f"is it the dashboard of Ray {_text(OLDEST_RAY)} or later?")
+
+
+def _version(cluster: Cluster) -> Check:
+    here = importlib.metadata.version("ray")
+    found = f"Ray {cluster.ray} there, {here} here"
+    numbers = tuple(int(part) for part in cluster.ray.split(".")[:2] if part.isdigit())
+    if numbers < OLDEST_RAY:
+        remedy = f"install Ray {_text(OLDEST_RAY)} or later on every machine of the cluster"
+        return Check("version", "failed", found, remedy)
+    if cluster.ray != here:
+        return Check("version", "warning", found, f"install Ray {cluster.ray} here, or {here} there")
+    return Check("version", "ok", found)
+
+
+def _python(cluster: Cluster) -> Check:
+    found = f"Python {cluster.python} there, {platform.python_version()} here"
+    if tuple(map(int, cluster.python.split(".")[:2])) < (3, 11):
+        return Check("python", "failed", found, "run Ray there with Python 3.11 or later")
+    return Check("python", "ok", found)
+
+
+def _dashboard(cluster: Cluster) -> Iterator[Check]:
+    if cluster.dashboard is None:
+        return
+    if head.on_loopback(f"http://{cluster.dashboard}"):
+        yield Check("dashboard", "ok", f"listens on loopback alone ({cluster.dashboard})")
+    else:
+        found = f"listens on the network ({cluster.dashboard})"
+        remedy = f"start the head with --dashboard-host=127.0.0.1; {TUNNEL}"
+        yield Check("dashboard", "warning", found, remedy)
+
+
+def _clock(ahead: float | None, whose: str) -> Iterator[Check]:
+    """ahead: of ours, in seconds, as well as whole seconds tell."""
+    if ahead is None:
+        return
+    found = f"{whose} clock is {abs(ahead):.1f} s {'ahead of' if ahead >= 0 else 'behind'} this machine's"
+    if abs(ahead) > CLOCK_LIMIT:
+        remedy = "set the clocks by NTP: leases and windows go by them"
+        yield Check("clock", "failed", found, remedy)
+    else:
+        yield Check("clock", "ok", found)
+
+
+def resource_check(cluster: Cluster, demand: Demand) -> Check:
+    """Whether the cluster can ever hold the workers that are asked for."""
+    room = demand.room(cluster.machines)
+    needed = demand.least or 1
+    there = describe_machines(cluster.machines)
+    if room >= needed:
+        return Check("resources", "ok", f"room for {room} workers that take {demand}; there are {there}")
+    found = f"room for {room} of at least {needed} workers that take {demand}; there are {there}"
+    if cluster.autoscaled:
+        remedy = "the autoscaler may bring machines; if none of its kinds fits, the workers wait for ever"
+        return Check("resources", "warning", found, remedy)
+    remedy = "change `resources` in the spec, give --workers, or add machines to the cluster"
+    if room:
+        return Check("resources", "warning", f"{found}; work begins with those that fit", remedy)
+    return Check("resources", "failed", found, remedy)
+
+
+def driver_check(cluster: Cluster, demand: Demand) -> Check:
+    """Whether the driver of a job fits, where it reserves anything. demand: what it takes."""
+    if demand.room(cluster.machines) or cluster.autoscaled:
+        return Check("driver", "ok", "fits on a machine")
+    found = f"no machine has room for a driver that takes {demand}"
+    return Check("driver", "failed", found, "change `resources.driver` in the spec, or leave it out")
+
+
+def store_checks(url: str) -> list[Check]:
+    """Whether a store can be written, knows the one atomic operation, has room, and a clock like ours."""
+    trial = StorePaths().trial(uuid.uuid4().hex)
+    try:
+        store = open_store(url)
+        store.put(trial, b"1")
+        whole = store.get(trial) == b"1"
+    except (StoreError, OSError) as error:
+        remedy = "give a store that this user may write to, the same one on every machine"
+        return [Check("store", "failed", f"{url} cannot be written: {error}", remedy)]
+    try:
+        if not whole:
+            return [Check("store", "failed", f"{store.url}: what was written reads differently", "repair it")]
+        checks = [Check("store", "ok", f"{store.url} can be written and read"), _atomicity(store)]
+        if isinstance(store, LocalStore):
+            written = (store.root / trial).stat().st_mtime
+            checks += [_space(store.root), *_clock(written - time.time(), "the store's")]
+        return checks
+    finally:
+        store.delete(trial)
+
+
+def _atomicity(store: Store) -> Check:
+    """Several writers of one name at once: exactly one may win."""
+    name = StorePaths().trial(uuid.uuid4().hex)
+    try:
+        with ThreadPoolExecutor(WRITERS) as threads:
+            won = sum(threads.map(lambda number: store.put_if_absent(name, b"%d" % number), range(WRITERS)))
+    except OSError as error:
+        remedy = "use a file system with hard links (most have them; FAT and some FUSE mounts do not)"
+        return Check("atomic", "failed", f"a marker cannot be written: {error}", remedy)
+    finally:
+        store.delete(name)
+    if won != 1:
+        found = f"of {WRITERS} writers of one marker {won} were told that they won"
+        return Check("atomic", "failed", found, "this store cannot keep shards exactly once; use another one")
+    return Check("atomic", "ok", f"of {WRITERS} writers of one marker exactly one wins")
+
+
+def _space(root: Path) -> Check:
+    free = shutil.disk_usage(root).free / GIB
+    found = f"{free:.1f} GiB free at {root}"
+    if free < SPACE_WANTED:
+        return Check("space", "warning", found, "make room; `sdesweep plan SPEC` says how much a sweep needs")
+    return Check("space", "ok", found)
+
+
+def _text(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))

@@ -1,0 +1,74 @@
+"""What `run` and `resume` print at their end: tables and pages, or how to go on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cluster.cli.common import INCOMPLETE, emit, page_url
+
+if TYPE_CHECKING:
+    from cluster.account import Outcome
+    from cluster.nights import Nights
+    from jobs.store import Store
+    from jobs.sweep import Sweep
+
+
+def show_end(
+    store: Store,
+    sweeps: Sequence[Sweep],
+    queue: str,
+    outcome: Outcome,
+    code: int,
+    nights: Nights,
+    as_json: bool,
+) -> None:
+    """Print how a run ended; code: what the command exits with."""
+    ended: dict[str, Any] = {"sweep": sweeps[0].name} if len(sweeps) == 1 else {"queue": queue}
+    ended |= {"store": store.url, "exit_code": code, "reason": outcome.reason}
+    if outcome.exit_code == INCOMPLETE:
+        again = f"sdesweep resume {queue} --store {store.url}"
+        opens = nights.next_opening() if outcome.closed else None
+        if as_json:
+            emit({**ended, "outcome": "incomplete", "resume": again, "next_opening": opens})
+            return
+        click.echo(f"incomplete: {outcome.reason}\nto go on: {again}")
+        if opens:
+            click.echo(f"next hours of work: {nights.spoken(opens)}")
+        return
+    if as_json:
+        found = [_results(store, sweep) for sweep in sweeps]
+        emit({**ended, **found[0]} if len(sweeps) == 1 else {**ended, "sweeps": found})
+        return
+    for sweep in sweeps:
+        _show_table(store, sweep, several=len(sweeps) > 1)
+    if outcome.exit_code == 1:
+        names = " ".join(sweep.name for sweep in sweeps)
+        click.echo(f"some work failed: `sdesweep status {names} --store {store.url}` tells why")
+
+
+def _results(store: Store, sweep: Sweep) -> dict[str, Any]:
+    from jobs.paths import SweepPaths
+    from jobs.results import SweepResults
+
+    results = SweepResults.model_validate_json(store.get(SweepPaths(sweep.name).results))
+    page = page_url(store, sweep.name)
+    return {"sweep": sweep.name, "page": page, "results": results.model_dump(mode="json")}
+
+
+def _show_table(store: Store, sweep: Sweep, several: bool) -> None:
+    from rich.console import Console
+
+    from jobs.paths import SweepPaths
+    from jobs.report import render_table
+    from jobs.results import SweepResults
+
+    results = SweepResults.model_validate_json(store.get(SweepPaths(sweep.name).results))
+    if several:
+        click.echo(f"{sweep.name}:")
+    width = max(80, Console().width)
+    click.echo(render_table(results, colour=sys.stdout.isatty(), width=width), nl=False)
+    click.echo(f"page: {page_url(store, sweep.name)}")

@@ -1,0 +1,156 @@
+"""Sending sweeps to a cluster as a job, for `submit` and `resume`: its options, the checks, the answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from cluster.cli.common import WRONG_REQUEST, emit
+
+if TYPE_CHECKING:
+    from cluster.checks import Check
+    from cluster.cli.hours import When
+    from cluster.jobs_api import Job, Jobs
+    from cluster.submission import Ending
+    from jobs.store import Store
+    from jobs.sweep import Sweep
+
+SIGNS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "failed": ("failed", "red")}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """How a job is to be sent."""
+
+    follow: bool = False
+    allow_unauthenticated: bool = False
+    python: str | None = None
+
+
+def with_submission(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a submission; it takes them as `submission`."""
+
+    @click.option("--follow", is_flag=True, help="Show what the job prints, until it is over.")
+    @click.option(
+        "--allow-unauthenticated",
+        is_flag=True,
+        help="Submit also to a head on the network that asks nobody for a token.",
+    )
+    @click.option(
+        "--python",
+        metavar="PATH",
+        help="Python on the head that runs the driver; the one that runs Ray there by default.",
+    )
+    @functools.wraps(function)
+    def wrapper(
+        *args: Any, follow: bool, allow_unauthenticated: bool, python: str | None, **keywords: Any
+    ) -> None:
+        function(*args, submission=Submission(follow, allow_unauthenticated, python), **keywords)
+
+    return wrapper
+
+
+def is_dashboard(address: str | None) -> bool:
+    """Whether an address is that of a head's dashboard, where jobs are submitted."""
+    return address is not None and address.startswith(("http://", "https://"))
+
+
+def submit_sweeps(
+    store: Store,
+    sweeps: Sequence[Sweep],
+    queue: str,
+    address: str,
+    workers: int | None,
+    when: When,
+    submission: Submission,
+    as_json: bool,
+) -> int:
+    """Check the cluster and the store, begin the job, follow it if asked to; returns the exit code."""
+    from cluster.checks import failures
+    from cluster.head import parse_address
+    from cluster.jobs_api import Jobs
+    from cluster.submission import look_before, submit
+
+    before = look_before(store, sweeps, address, workers, submission.allow_unauthenticated)
+    cluster, checks = before.cluster, before.checks
+    if cluster is None or failures(checks):
+        if as_json:
+            emit({"error": "checks failed", "exit_code": WRONG_REQUEST, "checks": as_data(checks)})
+        else:
+            show_checks(checks, sys.stderr)
+        return WRONG_REQUEST
+    server = Jobs(parse_address(address), before.token if cluster.guarded else None)
+    options = _passed_on(workers, when)
+    job = submit(server, cluster, store, sweeps, queue, options, submission.python)
+    names = [sweep.name for sweep in sweeps]
+    begun = {"job": job, "sweeps": names, "store": store.url, "address": server.address}
+    if as_json and not submission.follow:
+        emit({**begun, "checks": as_data(checks), "exit_code": 0})
+        return 0
+    if not as_json:
+        show_checks([check for check in checks if check.verdict == "warning"])
+        click.echo(f"submitted {job}")
+        if not submission.follow:
+            click.echo(f"to see it: sdesweep logs {job} --follow --address {server.address}")
+            return 0
+    return follow_job(server, store, server.get(job), as_json, begun)
+
+
+def follow_job(
+    server: Jobs, store: Store, job: Job, as_json: bool, data: dict[str, Any] | None = None
+) -> int:
+    """Show what a job prints until it is over, and how it ended; returns the exit code."""
+    quiet = as_json
+
+    def write(text: str) -> None:
+        if not quiet:
+            click.echo(text, nl=False)
+
+    ended = server.follow(job.id, write, lambda text: click.echo(text, err=True))
+    ending = judged(store, ended)
+    if as_json:
+        emit({**(data or {}), "job": job.id, "status": ended.status, **dataclasses.asdict(ending)})
+    else:
+        click.echo(ending.text)
+    return ending.exit_code
+
+
+def judged(store: Store, job: Job) -> Ending:
+    """How a job that is over ended."""
+    from cluster.submission import judge, records_of
+
+    return judge(job, records_of(store, job))
+
+
+def show_checks(checks: Sequence[Check], file: TextIO = sys.stdout) -> None:
+    """Print checks: what was found, and what to do about it."""
+    for check in checks:
+        word, colour = SIGNS[check.verdict]
+        click.echo(f"{click.style(word, fg=colour)}: {check.name}: {check.found}", file=file)
+        if check.verdict != "ok" and check.remedy:
+            click.echo(f"    {check.remedy}", file=file)
+
+
+def as_data(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """Checks for `--json`."""
+    return [dataclasses.asdict(check) for check in checks]
+
+
+def _passed_on(workers: int | None, when: When) -> list[str]:
+    """The options that the driver on the head gets as they were given here."""
+    options = []
+    if workers is not None:
+        options += ["--workers", str(workers)]
+    if when.until is not None:
+        options += ["--until", when.until]
+    if when.ignore_window:
+        options.append("--ignore-window")
+    if when.wait:
+        options.append("--wait")
+    return options

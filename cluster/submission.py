@@ -1,0 +1,183 @@
+"""Sweeps as a job of a Ray cluster: its id, its command, what it may use, and how it ended.
+
+Code is uploaded; weights and the sweeps themselves go through the store, from which the job's driver reads
+them. It must not know how commands are typed.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cluster
+import fid
+import jobs
+import sdesampling
+from cluster.access import Token, find_token
+from cluster.checks import (
+    Check,
+    cluster_checks,
+    driver_check,
+    resource_check,
+    store_checks,
+    token_checks,
+)
+from cluster.demand import GIB, Demand
+from cluster.head import Cluster
+from cluster.jobs_api import Job, Jobs
+from cluster.prepare import write_down
+from cluster.settling import recorded_hardware
+from jobs import runrecord
+from jobs.lease import LeaseHeldError, inspect, refusal
+from jobs.paths import SweepPaths
+from jobs.queue_state import begin_queue
+from jobs.runrecord import RunRecord
+from jobs.store import Store
+from jobs.submission import settle
+from jobs.sweep import Sweep
+
+MARK = "sdesweep"  # key of the metadata of this project's jobs: the sweeps, separated by spaces
+STORE = "sdesweep_store"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job ended, judged from the job and from the run records of its sweeps."""
+
+    exit_code: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Before:
+    """What was found before a submission; `cluster` is None where the head does not tell."""
+
+    token: Token | None
+    cluster: Cluster | None
+    checks: list[Check]
+
+
+def look_before(
+    store: Store, sweeps: Sequence[Sweep], address: str, workers: int | None, allow_unauthenticated: bool
+) -> Before:
+    """Check store, token, head, and whether workers and driver can ever fit; begins nothing."""
+    checks = [*store_checks(store.url), *_data_checks(sweeps)]
+    token, found = token_checks(find_token)
+    cluster, told = cluster_checks(address, token, allow_unauthenticated=allow_unauthenticated)
+    checks += found + told
+    if cluster is not None:
+        driver = sweeps[0].resources.driver
+        demand = Demand(driver.cpus, 0.0, round((driver.memory or 0) * GIB), driver.labels[:1])
+        checks.append(resource_check(cluster, Demand.of(sweeps[0].resources, workers)))
+        checks.append(driver_check(cluster, demand))
+    return Before(token, cluster, checks)
+
+
+def _data_checks(sweeps: Sequence[Sweep]) -> Iterator[Check]:
+    """Data sets of the user's own are not sent: say so."""
+    configurations = [configuration for sweep in sweeps for configuration in sweep.configurations]
+    sets = [data_set for configuration in configurations for data_set in configuration.references]
+    sets += [each.model.dataset for each in configurations if each.model.dataset is not None]
+    paths = sorted({data_set.path for data_set in sets if data_set.path is not None})
+    if paths:
+        remedy = "put them where all machines see them, or build their features into the store first"
+        found = f"workers read images from {', '.join(paths)}, which are not sent"
+        yield Check("data", "warning", found, remedy)
+
+
+def packages() -> list[Path]:
+    """The folders of this project's code."""
+    return [Path(str(package.__file__)).parent for package in (cluster, fid, jobs, sdesampling)]
+
+
+def submit(
+    server: Jobs,
+    head: Cluster,
+    store: Store,
+    sweeps: Sequence[Sweep],
+    queue: str,
+    options: Sequence[str],
+    python: str | None = None,
+) -> str:
+    """Put what a run needs into the store and begin it as a job; returns the job's id.
+
+    queue: names the job, and the order of several sweeps. options: of `sdesweep resume`.
+    python: path of the interpreter on the head; None for the one that runs Ray there.
+    Raises LeaseHeldError when a driver is at work on one of them, JobsError, and what `write_down` does.
+    """
+    for sweep in sweeps:
+        state = inspect(store, SweepPaths(sweep.name))
+        if state and state.alive:
+            raise LeaseHeldError(refusal(SweepPaths(sweep.name), state))
+    for sweep in sweeps:
+        hardware = recorded_hardware(store, sweep.name)  # decided by an earlier run: it stays so
+        write_down(store, settle(sweep, hardware) if hardware else sweep)
+    names = [sweep.name for sweep in sweeps]
+    begin_queue(store, queue, names)
+    job = f"{queue}-a{next_attempt(queue, taken_ids(server, store, names))}"
+    driver = sweeps[0].resources.driver
+    server.submit(
+        job,
+        entrypoint(python or head.interpreter or "python3", names, store.url, queue, options),
+        packages=packages(),
+        metadata={MARK: " ".join(names), STORE: store.url},
+        cpus=driver.cpus,
+        memory=round((driver.memory or 0) * GIB),
+        labels=driver.labels[0] if driver.labels else None,
+    )
+    return job
+
+
+def entrypoint(python: str, names: Sequence[str], store: str, queue: str, options: Sequence[str]) -> str:
+    """The shell command of a job. `exec`: signals reach the driver itself."""
+    command = [python, "-m", "cluster.cli", "resume", *names, "--store", store]
+    return "exec " + shlex.join([*command, "--address", "auto", "--queue", queue, *options])
+
+
+def taken_ids(server: Jobs, store: Store, names: Iterable[str]) -> set[str]:
+    """Ids of jobs that the cluster or the run records of some sweeps know."""
+    records = [record for name in names for record in runrecord.runs(store, SweepPaths(name))]
+    return {job.id for job in server.all()} | {record.job for record in records if record.job}
+
+
+def next_attempt(name: str, taken: Iterable[str]) -> int:
+    """One more than the attempts at `name` so far: a used id is never used again."""
+    matches = (re.fullmatch(rf"{re.escape(name)}-a(\d+)", job) for job in taken)
+    return 1 + max((int(match[1]) for match in matches if match), default=0)
+
+
+def jobs_of(server: Jobs, name: str) -> list[Job]:
+    """Jobs of a sweep or a queue, or the one with this id; the first one first."""
+    return [
+        job
+        for job in server.all()
+        if MARK in job.metadata
+        and (name in (job.id, job.id.rpartition("-a")[0]) or name in job.metadata[MARK].split())
+    ]
+
+
+def records_of(store: Store, job: Job) -> list[RunRecord]:
+    """The run records that the driver of a job has left."""
+    names = job.metadata.get(MARK, "").split()
+    found = [record for name in names for record in runrecord.runs(store, SweepPaths(name))]
+    return [record for record in found if record.job == job.id]
+
+
+def judge(job: Job, records: Sequence[RunRecord]) -> Ending:
+    """How a job that is over ended: its status alone does not tell what was done."""
+    if not records:
+        last = job.message.strip().splitlines()[-1:] or ["its log says why"]
+        return Ending(75, f"{job.id} ended as {job.status} before its driver began: {last[0]}")
+    outcomes = {record.sweep: record.outcome for record in records}  # of a job that waited, the last run
+    said = ", ".join(f"{sweep} {outcome}" for sweep, outcome in outcomes.items())
+    text = f"{job.id} ended as {job.status}: {said}"
+    if "running" in outcomes.values():
+        return Ending(75, f"{text}; its driver was killed in the middle of it")
+    if "incomplete" in outcomes.values():
+        return Ending(75, text)
+    if "failed" in outcomes.values():
+        return Ending(1, text)
+    return Ending(0, text)
