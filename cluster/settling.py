@@ -7,12 +7,14 @@ It must not know how workers are started.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from jobs.hardware import Hardware
 from jobs.paths import SweepPaths
 from jobs.store import Store
 from jobs.submission import settle
 from jobs.sweep import Sweep
+from jobs.weights import weights_of
 
 
 def settled(
@@ -30,12 +32,23 @@ def settled(
         if hardware is None:
             note("no machine of the cluster said what it is like: auto means one without GPU and bfloat16")
             hardware = Hardware()
-    found = settle(sweep, hardware)
+    found = settled_by(store, sweep, hardware)
     for text in sorted({each.arithmetic for each in found.configurations} - {"float32"}):
         note(f"precision: {text} (in units of the data's range)")
     if found.resources.gpus and sweep.resources.gpus is None:
         note(f"one GPU for each worker: {hardware.gpu}")
     return found
+
+
+def settled_by(store: Store, sweep: Sweep, hardware: Hardware) -> Sweep:
+    """`jobs.submission.settle`, with weights from the store where this machine does not have them."""
+    with weights_of(store) as stored:
+
+        def find(digest: str) -> Path:
+            path = Path(sweep.files.get(digest, ""))
+            return path if path.is_file() else stored(digest)
+
+        return settle(sweep, hardware, find)
 
 
 def recorded_hardware(store: Store, name: str) -> Hardware | None:

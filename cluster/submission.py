@@ -29,14 +29,13 @@ from cluster.demand import GIB, Demand
 from cluster.head import Cluster
 from cluster.jobs_api import Job, Jobs
 from cluster.prepare import write_down
-from cluster.settling import recorded_hardware
+from cluster.settling import recorded_hardware, settled_by
 from jobs import runrecord
 from jobs.lease import LeaseHeldError, inspect, refusal
 from jobs.paths import SweepPaths
 from jobs.queue_state import begin_queue
 from jobs.runrecord import RunRecord
 from jobs.store import Store
-from jobs.submission import settle
 from jobs.sweep import Sweep
 
 MARK = "sdesweep"  # key of the metadata of this project's jobs: the sweeps, separated by spaces
@@ -114,7 +113,7 @@ def submit(
             raise LeaseHeldError(refusal(SweepPaths(sweep.name), state))
     for sweep in sweeps:
         hardware = recorded_hardware(store, sweep.name)  # decided by an earlier run: it stays so
-        write_down(store, settle(sweep, hardware) if hardware else sweep)
+        write_down(store, settled_by(store, sweep, hardware) if hardware else sweep)
     names = [sweep.name for sweep in sweeps]
     begin_queue(store, queue, names)
     job = f"{queue}-a{next_attempt(queue, taken_ids(server, store, names))}"

@@ -6,6 +6,7 @@ sweep that is run again or resumed elsewhere goes on as it began. It must not kn
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from jobs.configuration import Configuration, Model
@@ -22,9 +23,10 @@ CPU_ACTIVATIONS = 64 * 2**20  # bytes that a micro-batch may take on a CPU, wher
 GPU_SHARE = 0.5  # of a GPU's memory, for a micro-batch
 
 
-def settle(sweep: Sweep, hardware: Hardware) -> Sweep:
+def settle(sweep: Sweep, hardware: Hardware, weights: Callable[[str], Path] | None = None) -> Sweep:
     """The sweep without any `auto` that a result could depend on, and with its hardware on record.
 
+    weights: where the file with this sha256 is; None for where the sweep found it.
     Models that are not here yet keep their micro-batch open. Raises WrongWeightsError or ModelError when a
     file of weights cannot be read.
     """
@@ -34,12 +36,13 @@ def settle(sweep: Sweep, hardware: Hardware) -> Sweep:
         each.model_copy(update={"resources": _with_gpus(each.resources, hardware)}) for each in settled
     )
     sizes: dict[str, int | None] = {}  # by model
+    weights = weights or (lambda digest: Path(sweep.files[digest]))
     configurations = []
     for each in settled:
         if each.resources.micro_batch is None:
             key = canonical_json(each.model.identity)
             if key not in sizes:
-                sizes[key] = _micro_batch(sweep, each.model, hardware, resources.gpus or 0)
+                sizes[key] = _micro_batch(each.model, weights, hardware, resources.gpus or 0)
             size = sizes[key]
             size = None if size is None else min(size, each.group_size)
             each = each.model_copy(
@@ -75,7 +78,7 @@ def _with_gpus(resources: Resources, hardware: Hardware) -> Resources:
     return resources.model_copy(update={"gpus": 1.0 if hardware.gpus else 0.0})
 
 
-def _micro_batch(sweep: Sweep, model: Model, hardware: Hardware, gpus: float) -> int | None:
+def _micro_batch(model: Model, weights: Callable[[str], Path], hardware: Hardware, gpus: float) -> int | None:
     """Images that pass through a network together; None where the model is not here."""
     if model.missing:
         return None
@@ -85,7 +88,7 @@ def _micro_batch(sweep: Sweep, model: Model, hardware: Hardware, gpus: float) ->
     from sdesampling.memory import activation_bytes
     from sdesampling.score import ScoreModel
 
-    source = build_model(model, lambda digest: Path(sweep.files[digest]))
+    source = build_model(model, weights)
     assert isinstance(source, ScoreModel)
     return micro_batch_for(activation_bytes(source), hardware, gpus)
 
