@@ -1,27 +1,36 @@
-"""Bringing in weights that the project does not ship: `sdesweep models add NAME FILE`.
+"""Bringing in weights that the project does not ship: `sdesweep models add FILE... --as NAME`.
 
-A published checkpoint is converted once, checked tensor by tensor against the network of its name; what the
-project wrote itself is copied. Afterwards the name is all that a spec needs.
+A checkpoint is converted once, checked tensor by tensor against the networks of its configuration, which is
+that of a published name, or data in a file; what the project wrote itself is copied. Afterwards the name is
+all that a spec needs.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from torch import nn
 
 from fid.extractors import load_extractor
 from jobs import catalog
+from jobs.configuration import Source as SourceSection
 from jobs.fingerprint import file_sha256
-from jobs.modelfiles import is_safetensors, read_model_config
+from jobs.model_configs import read_model_config_file
+from jobs.modelfiles import is_safetensors, read_model_config, safetensors_metadata
+from jobs.plugins import provide_extractor, provide_networks
 from jobs.problems import not_one_of
 from jobs.sections import ModelName
-from sdesampling.checkpoints import read_checkpoint
-from sdesampling.models import load_model, save_model
-from sdesampling.networks.published import PUBLISHED
+from sdesampling.checkpoints import Checkpoint, CheckpointError, read_checkpoint
+from sdesampling.configs import ModelConfig, ScoreConfig
+from sdesampling.identification import whose
+from sdesampling.models import Source, Weights, blank_networks, load_model, save_model
+from sdesampling.networks.published import PUBLISHED, architecture, place_in_training
 
 
 class NotAddedError(ValueError):
@@ -35,24 +44,47 @@ class Added:
     name: str
     path: str
     sha256: str
-    note: str  # where the weights come from
+    kind: str  # of network, such as NCSN++ deep
+    parameters: int  # values of all tensors
+    source: dict[str, Any] | None  # of converted weights
+    note: str  # where the weights come from, in words
 
 
-def add_weights(name: str, file: Path, weights: Literal["ema", "raw"] = "ema") -> Added:
+def add_weights(
+    name: str, files: Sequence[Path], weights: Weights | None = None, config: Path | None = None
+) -> Added:
     """Put weights into the user's folder under a name.
 
     Args:
-        name: a published model (FILE is a checkpoint of score_sde), an extractor (FILE holds its weights), or
-            any other name (FILE is a model that `sdesweep train` wrote).
-        file: stays as it is.
+        name: a published model, an extractor, or any other name for a model that has a configuration.
+        files: of the weights, in any order where a model has several (a GAN's two); they stay as they are.
         weights: of a checkpoint, the exponential moving averages that are sampled from, or the raw ones.
+            None: the averages; raw where the layout, or the kind of network, knows none.
+        config: data that describes the model: JSON or YAML, this project's, score_sde's or NCSN's.
 
     Raises:
-        NotAddedError: a shipped name, or a file of another kind.
-        ValueError: the weights do not fit the network of that name (ModelError, CheckpointError, the
-            extractor's own).
+        NotAddedError: a shipped name, or files of another kind.
+        ValueError: the weights do not fit the networks (ModelError, CheckpointError, the extractor's own).
         FileNotFoundError: no such file.
     """
+    _check_name(name)
+    for file in files:
+        if not file.exists():
+            raise FileNotFoundError(f"no such file: {file}")
+    folder = catalog.added_folder() / Path(name).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if name in catalog.EXTRACTORS or provide_extractor(name) is not None:
+        return _add_extractor(name, _only(files), config)
+    target = catalog.added_folder() / f"{name}.safetensors"
+    partial = target.with_name(f"{target.name}.partial")
+    try:
+        kind, source, note = _write(name, files, weights, config, partial)
+        return _kept(name, partial, target, kind, source, note)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _check_name(name: str) -> None:
     try:
         TypeAdapter(ModelName).validate_python(name)
     except ValidationError:
@@ -61,39 +93,168 @@ def add_weights(name: str, file: Path, weights: Literal["ema", "raw"] = "ema") -
         ) from None
     if name in (*catalog.EMBEDDED_MODELS, *catalog.DATA_SETS):
         raise NotAddedError(f"{name} is shipped with the project; choose another name")
-    if not file.is_file():
-        raise FileNotFoundError(f"no such file: {file}")
-    suffix = "safetensors"
-    if name in catalog.EXTRACTORS:
-        load_extractor(name, file)
-        suffix = "safetensors" if is_safetensors(file) else "pth"
-    elif name not in PUBLISHED and not is_safetensors(file):
-        raise NotAddedError(
-            f"{file} is a checkpoint, so its name must say its network: {not_one_of(name, PUBLISHED)}"
-        )
+
+
+def _add_extractor(name: str, file: Path, config: Path | None) -> Added:
+    if config is not None:
+        raise NotAddedError(f"{name} is an extractor: it takes no configuration")
+    load_extractor(name, file)
+    suffix = "safetensors" if is_safetensors(file) else "pth"
     target = catalog.added_folder() / f"{name}.{suffix}"
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.partial")
     try:
-        note = _write(name, file, weights, partial)
-        partial.replace(target)
+        shutil.copyfile(file, partial)
+        return _kept(name, partial, target, "extractor", None, f"copy of {file.name}")
     finally:
         partial.unlink(missing_ok=True)
-    return Added(name, str(target), file_sha256(target), note)
 
 
-def _write(name: str, file: Path, weights: Literal["ema", "raw"], target: Path) -> str:
-    """Write the file that is kept; return where its weights come from."""
-    if name in PUBLISHED and not is_safetensors(file):
-        checkpoint = read_checkpoint(file)
-        network = checkpoint.network(PUBLISHED[name], weights)
-        save_model(target, PUBLISHED[name], {"network": network})
-        kind = "moving averages" if weights == "ema" else "raw weights"
-        return f"{kind} of the checkpoint at step {checkpoint.step}, sha256 {checkpoint.sha256}"
-    if name not in catalog.EXTRACTORS:
-        config = read_model_config(file)
-        load_model(file)  # raises where tensors are missing or of another shape
-        if name in PUBLISHED and config != catalog.published_config(name):
-            raise NotAddedError(f"{file} holds another model than {name}")
+def _kept(name: str, partial: Path, target: Path, kind: str, source: Source | None, note: str) -> Added:
+    """Move a finished file to its place, with a record of its sha256 beside it."""
+    digest, described = file_sha256(partial), None if source is None else asdict(source)
+    parameters = 0
+    if is_safetensors(partial):
+        parameters = tensor_values(partial)
+    added = Added(name, str(target), digest, kind, parameters, described, note)
+    partial.replace(target)
+    catalog.record_of(target).write_text(
+        json.dumps({"sha256": digest, "kind": kind, "note": note}, indent=1) + "\n", encoding="utf-8"
+    )
+    return added
+
+
+def tensor_values(path: Path) -> int:
+    """Number of values in the tensors of a safetensors file."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118  # no mapping
+    counts = []
+    for shape in shapes:
+        count = 1
+        for size in shape:
+            count *= size
+        counts.append(count)
+    return sum(counts)
+
+
+def _write(
+    name: str, files: Sequence[Path], weights: Weights | None, config: Path | None, target: Path
+) -> tuple[str, Source | None, str]:
+    """Write the file that is kept; return the kind of network, the source, and what to say of it."""
+    described = None if config is None else read_model_config_file(config)
+    if described is not None:
+        provide_networks(described.network_names)
+    first = files[0]
+    if len(files) == 1 and is_safetensors(first) and "config" in safetensors_metadata(first):
+        return _copy_own(name, first, described, target)
+    if name in PUBLISHED:
+        if described is not None and described != PUBLISHED[name]:
+            raise NotAddedError(f"{name} is a published model of another configuration; choose another name")
+        described = PUBLISHED[name]
+    checkpoints = {file: read_checkpoint(file) for file in files}
+    if described is None:
+        raise NotAddedError(
+            f"{first} holds {whose(checkpoints[first].raw)}, and no configuration: give it with --config, or "
+            f"add it as a published model: {not_one_of(name, PUBLISHED)}"
+        )
+    return _convert(name, described, checkpoints, weights, target)
+
+
+def _copy_own(
+    name: str, file: Path, described: ModelConfig | None, target: Path
+) -> tuple[str, Source | None, str]:
+    content = read_model_config(file)
+    source = content.pop("source", None)
+    found = ModelConfig.from_dict(content)
+    for wanted, whose_is in ((PUBLISHED.get(name), name), (described, "--config")):
+        if wanted is not None and json.loads(wanted.to_json()) != content:
+            raise NotAddedError(f"{file} holds another model than {whose_is}")
+    provide_networks(found.network_names)
+    load_model(file)  # raises where tensors are missing or of another shape
     shutil.copyfile(file, target)
-    return f"copy of {file.name}"
+    note = f"copy of {file.name}"
+    if source is None:
+        return architecture(found), None, note
+    return architecture(found), Source(**source), f"{note}: {SourceSection(**source)}"
+
+
+def _convert(
+    name: str,
+    config: ModelConfig,
+    checkpoints: dict[Path, Checkpoint],
+    weights: Weights | None,
+    target: Path,
+) -> tuple[str, Source, str]:
+    networks = blank_networks(config)
+    by_role = _roles(config, checkpoints)
+    _fill(networks, by_role, checkpoints, "raw", architecture(config))  # do they fit at all?
+    chosen = weights or _usual(name, config, checkpoints)
+    if chosen == "ema":
+        _fill(networks, by_role, checkpoints, "ema", architecture(config))
+    config.model(networks)  # raises where networks and SDE do not fit each other
+    first = checkpoints[by_role[next(iter(networks))]]
+    digests = {role: checkpoints[by_role[role]].sha256 for role in networks}
+    source = Source(first.layout, chosen, first.step, digests)
+    save_model(target, config, networks, source)
+    note = str(SourceSection(**asdict(source)))
+    place = "" if first.step is None else place_in_training(name, first.step)
+    return architecture(config), source, note + (f"; {place}" if place else "")
+
+
+def _fill(
+    networks: Mapping[str, nn.Module],
+    by_role: Mapping[str, Path],
+    checkpoints: Mapping[Path, Checkpoint],
+    weights: Weights,
+    kind: str,
+) -> None:
+    for role, network in networks.items():
+        file = by_role[role]
+        try:
+            checkpoints[file].fill(network, weights, kind if len(networks) == 1 else f"the {role} of {kind}")
+        except CheckpointError as error:
+            raise CheckpointError(f"{file}: {error}") from error
+
+
+def _usual(name: str, config: ModelConfig, checkpoints: dict[Path, Checkpoint]) -> Weights:
+    """The averages; the raw weights where there never are any. Raises CheckpointError where they are lost."""
+    if all(each.averaged is not None for each in checkpoints.values()):
+        return "ema"
+    bare = next(each for each in checkpoints.values() if each.averaged is None)
+    if isinstance(config, ScoreConfig) and name in PUBLISHED and bare.layout != "NCSN checkpoint":
+        raise CheckpointError(
+            f"{next(iter(checkpoints))} is a {bare.layout} without the moving averages that {name} is "
+            "sampled with: find the whole checkpoint, or take the weights that are there by --weights raw"
+        )
+    return "raw"
+
+
+def _roles(config: ModelConfig, checkpoints: dict[Path, Checkpoint]) -> dict[str, Path]:
+    """Which file is for which network: a file for each, told apart by their tensors."""
+    roles = blank_networks(config)
+    if len(checkpoints) != len(roles):
+        raise NotAddedError(
+            f"{architecture(config)} has the networks {', '.join(roles)}, a file for each: "
+            f"got {len(checkpoints)} files"
+        )
+    if len(roles) == 1:
+        return {next(iter(roles)): next(iter(checkpoints))}
+    left, found = dict(checkpoints), {}
+    for role, network in roles.items():
+        expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+        for file, checkpoint in left.items():
+            if {name: tensor.shape for name, tensor in checkpoint.raw.items()} == expected:
+                found[role] = file
+                del left[file]
+                break
+    missing = [role for role in roles if role not in found]
+    for role, file in zip(missing, left, strict=True):  # the check of tensors says how they differ
+        found[role] = file
+    return found
+
+
+def _only(files: Sequence[Path]) -> Path:
+    if len(files) != 1:
+        raise NotAddedError(f"an extractor has one file of weights; got {len(files)}")
+    return files[0]

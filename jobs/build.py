@@ -8,26 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fid.extractors import Extractor, load_extractor
 from jobs import configuration as data
 from jobs.datasets import read_dataset
 from jobs.fingerprint import file_sha256
 from jobs.masks import mask_of
+from jobs.plugins import provide_extractor, provide_networks
 from jobs.sections import DDLS, DataSet
 from sdesampling.calibration import Calibration, calibrate
-from sdesampling.latent import Decoder, LatentDecoder, LatentModel
-from sdesampling.models import load_model
-from sdesampling.networks.mnist_mlp import (
-    MnistMLPDiscriminator,
-    MnistMLPGenerator,
-    MnistVAEDecoder,
-    vae_decoder_weights,
-)
+from sdesampling.checkpoints import CheckpointError, read_checkpoint
+from sdesampling.latent import LatentDecoder, LatentModel
+from sdesampling.models import blank_networks, load_model
+from sdesampling.networks.published import PUBLISHED, architecture
 from sdesampling.noise import NoiseStream
 from sdesampling.samplers import Sampler, build_sampler
 from sdesampling.score import Precision, ScoreModel
@@ -63,14 +59,16 @@ def build_model(
         PrecisionError: the network has no form in that precision.
         WrongWeightsError: weights are missing, are other ones than planned with, or fit no such network.
         ModelError: a file of the project's own form is damaged.
+        PluginError: a network of another package is not installed here, or cannot be used.
     """
     if model.family == "dataset":
         return _images(model, device)
     files = {role: _checked(model.name, digest, weights) for role, digest in model.weights.items()}
     if model.network is None:
+        provide_networks(model.plugins)
         built: ScoreModel | LatentDecoder = load_model(files["model"], device)
     else:
-        built = FOREIGN[model.network](files, device)
+        built = _foreign(model.network, files, device)
     built.micro_batch = micro_batch
     if isinstance(built, ScoreModel):
         built.set_precision(precision, float32_below)
@@ -101,6 +99,7 @@ def build_extractor(
     extractor: data.Extractor, weights: Weights, device: torch.device | str = "cpu"
 ) -> Extractor:
     """Return the feature network of a configuration. Raises WrongWeightsError, or its reader's ValueError."""
+    provide_extractor(extractor.name)
     return load_extractor(extractor.name, _checked(extractor.name, extractor.weights, weights), device)
 
 
@@ -144,36 +143,18 @@ def _calibrated(configuration: data.Configuration, source: Source, images: Tenso
     return calibrate(source, images, noise)
 
 
-def _mnist_mlp_gan(files: Mapping[str, Path], device: torch.device | str) -> LatentModel:
-    """The MNIST GAN of csinva/gan-vae-pretrained-pytorch, from its two state dicts."""
-    generator = _with_weights(MnistMLPGenerator(), files["generator"], device)
-    discriminator = _with_weights(MnistMLPDiscriminator(), files["discriminator"], device)
-    return LatentModel(generator, discriminator, latent_dim=MnistMLPGenerator.latent_dim, shape=(1, 28, 28))
-
-
-def _mnist_vae(files: Mapping[str, Path], device: torch.device | str) -> Decoder:
-    """The decoder of the MNIST VAE of csinva/gan-vae-pretrained-pytorch, from the whole VAE's state dict."""
-    decoder = _with_weights(MnistVAEDecoder(), files["model"], device, vae_decoder_weights)
-    return Decoder(decoder, latent_dim=MnistVAEDecoder.latent_dim, shape=(1, 28, 28), centered=False)
-
-
-def _with_weights(
-    network: nn.Module,
-    path: Path,
-    device: torch.device | str,
-    part: Callable[[Any], Mapping[str, Tensor]] = lambda content: content,
-) -> nn.Module:
-    """The network with the weights of a file, or with a part of them, frozen."""
-    content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    try:
-        network.load_state_dict(part(content))
-    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
-        raise WrongWeightsError(f"{path} holds no {type(network).__name__}: {error}") from error
-    return network.to(device).requires_grad_(False)
-
-
-#: Readers of the weights of others, by the network that a spec names.
-FOREIGN: dict[str, Callable[[Mapping[str, Path], torch.device | str], LatentDecoder]] = {
-    "mnist_mlp_gan": _mnist_mlp_gan,
-    "mnist_vae": _mnist_vae,
-}
+def _foreign(name: str, files: Mapping[str, Path], device: torch.device | str) -> LatentDecoder:
+    """A published GAN or decoder from the weight files of others, read as they are."""
+    config = PUBLISHED[name]
+    networks = blank_networks(config)
+    for role, network in networks.items():
+        path = files["model"] if len(networks) == 1 else files[role]
+        try:
+            checkpoint = read_checkpoint(path)
+            checkpoint.fill(network, "raw", f"the {role} of {name} ({architecture(config)})")
+        except CheckpointError as error:
+            raise WrongWeightsError(f"{path}: {error}") from error
+        network.to(device).requires_grad_(False)
+    model = config.model(networks)
+    assert isinstance(model, LatentDecoder)
+    return model

@@ -14,12 +14,14 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
 from jobs.configuration import Extractor, Model
 from jobs.modelfiles import UnresolvedError, expand, read_model_config, sha256, unset_variable, weights_file
+from jobs.plugins import EXTRACTORS as PLUGIN_EXTRACTORS
+from jobs.plugins import extractor_logits, installed, provide_extractor, provide_networks
 from jobs.problems import not_one_of, suggestion
 from jobs.sections import DataSet
 from jobs.spec import ExtractorSection, ModelSection
@@ -55,21 +57,6 @@ EXTRACTORS = {
     "mnist-lenet": ExtractorEntry(84, 10, "LeNet classifier of MNIST; weights by path"),
     "cifar10-resnet20": ExtractorEntry(64, 10, "ResNet-20 classifier of CIFAR-10; weights by path"),
     "inception": ExtractorEntry(2048, 1008, "the FID Inception of 2015-12-05; weights by path"),
-}
-
-
-@dataclass(frozen=True)
-class ForeignNetwork:
-    """A network of others whose weight files are read as they are."""
-
-    roles: tuple[str, ...]
-    family: Literal["score", "latent", "decoder"]
-    shape: tuple[int, int, int]
-
-
-FOREIGN = {
-    "mnist_mlp_gan": ForeignNetwork(("generator", "discriminator"), "latent", (1, 28, 28)),
-    "mnist_vae": ForeignNetwork(("model",), "decoder", (1, 28, 28)),
 }
 
 
@@ -114,6 +101,11 @@ def added_folder() -> Path:
     return Path(data) / "sdesweep" / "models"
 
 
+def record_of(weights: Path) -> Path:
+    """The file beside added weights that says what they were when they were added."""
+    return weights.with_name(f"{weights.name}.json")
+
+
 def model_names() -> list[str]:
     """Every name that `model:` may have: shipped, added and published models, and data sets for controls."""
     folder = added_folder()
@@ -149,9 +141,11 @@ def _model_by_name(name: str, folder: Path) -> Resolved[Model]:
 
 
 def _model_by_path(network: str | None, weights: Mapping[str, str], folder: Path) -> Resolved[Model]:
-    if network is not None and network not in FOREIGN:
-        raise UnresolvedError(not_one_of(network, FOREIGN), "network")
-    roles = ("model",) if network is None else FOREIGN[network].roles
+    foreign = {name: config for name, config in _published().items() if config["family"] != "score"}
+    if network is not None and network not in foreign:
+        raise UnresolvedError(not_one_of(network, foreign), "network")
+    gan = network is not None and foreign[network]["family"] == "latent"
+    roles = ("generator", "discriminator") if gan else ("model",)
     if set(weights) != set(roles):
         reader = network or "a model without network"
         raise UnresolvedError(
@@ -165,8 +159,8 @@ def _model_by_path(network: str | None, weights: Mapping[str, str], folder: Path
     digests = {role: sha256(path) for role, path in files.items()}
     model = Model(
         name=network,
-        family=FOREIGN[network].family,
-        shape=FOREIGN[network].shape,
+        family=foreign[network]["family"],
+        shape=tuple(foreign[network]["shape"]),
         network=network,
         weights={role: digests.get(role) for role in roles},
     )
@@ -178,7 +172,8 @@ def _own_model(name: str, path: Path) -> Resolved[Model]:
     """A model in the project's own safetensors, which say themselves what they hold."""
     digest = sha256(path)
     try:
-        model = _described(name, read_model_config(path), digest)
+        config = read_model_config(path)
+        model = _described(name, config, digest)
     except (KeyError, TypeError, ValidationError) as error:
         raise UnresolvedError(
             f"{path} describes no model that this version knows: {error}", "weights"
@@ -188,6 +183,7 @@ def _own_model(name: str, path: Path) -> Resolved[Model]:
 
 def _described(name: str, config: Mapping[str, Any], digest: str | None) -> Model:
     """What a model's own description says of it, in the words of a configuration."""
+    networks = [part["name"] for part in config.values() if isinstance(part, Mapping) and "name" in part]
     sde = config.get("sde") or {}
     return Model(
         name=name,
@@ -198,6 +194,8 @@ def _described(name: str, config: Mapping[str, Any], digest: str | None) -> Mode
         beta_max=sde.get("beta_max", 20.0) if sde.get("family") in ("vp", "subvp") else None,
         continuous=config.get("continuous"),
         scales=config.get("scales"),
+        source=config.get("source"),
+        plugins=tuple(provide_networks(networks)),
     )
 
 
@@ -215,7 +213,7 @@ def published_config(name: str) -> dict[str, Any]:
 
 
 def _remedy(name: str) -> str:
-    return f"the weights of {name} are not here: `sdesweep models add {name} FILE` brings them in"
+    return f"the weights of {name} are not here: `sdesweep models add FILE --as {name}` brings them in"
 
 
 def _set_variable(variable: str, name: str) -> str:
@@ -231,7 +229,7 @@ def _extractor_remedy(name: str) -> str:
 
 def resolve_extractor(section: ExtractorSection, folder: Path) -> Resolved[Extractor]:
     """Return the extractor of a section. Raises UnresolvedError."""
-    entry = _extractor_entry(section.name)
+    entry = extractor_entry(section.name)
     missing: tuple[str, ...] = ()
     path: Path | None = None
     if section.weights is None:
@@ -250,21 +248,27 @@ def resolve_extractor(section: ExtractorSection, folder: Path) -> Resolved[Extra
     return Resolved(extractor, {str(extractor.weights): path} if path else {}, missing)
 
 
-def _extractor_entry(name: str) -> ExtractorEntry:
-    """What is known of an extractor. Raises UnresolvedError."""
-    if name in EXTRACTORS:
+def extractor_entry(name: str) -> ExtractorEntry:
+    """What is known of an extractor of this project or of an installed package. Raises UnresolvedError."""
+    plugin = provide_extractor(name)
+    if plugin is None and name in EXTRACTORS:
         return EXTRACTORS[name]
-    if not name.startswith("inception-"):
-        raise UnresolvedError(f"unknown extractor: {not_one_of(name, EXTRACTORS)}", "name")
+    if plugin is None and not name.startswith("inception-"):
+        known = [*EXTRACTORS, *(each.name for each in installed(PLUGIN_EXTRACTORS))]
+        raise UnresolvedError(f"unknown extractor: {not_one_of(name, known)}", "name")
     from fid.extractors import identity_of  # imports torch, which takes seconds
 
     try:
         identity = identity_of(name)
     except ValueError as error:
         raise UnresolvedError(str(error), "name") from None
+    dimension = int(identity["dimension"])
+    if plugin is not None:
+        about = f"of package {plugin.package} {plugin.version}; weights by path"
+        return ExtractorEntry(dimension, extractor_logits(name), about)
     usual = EXTRACTORS["inception"]
     logits = usual.logits if identity["layer"] == "pool" else 0
-    return ExtractorEntry(int(identity["dimension"]), logits, "the FID Inception under other conventions")
+    return ExtractorEntry(dimension, logits, "the FID Inception under other conventions")
 
 
 def weights_variable(name: str) -> str:

@@ -51,6 +51,7 @@ class Execution(_Record):
     micro_batch: int | None
     precision: str
     sampler_version: str
+    plugins: dict[str, str] = {}  # networks and extractors of other packages -> package and version
 
 
 class GroupRecord(_Record):

@@ -39,6 +39,21 @@ CANONICAL_VERSION = 1
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+class Source(Section):
+    """Where the weights of a model come from, as its file says."""
+
+    layout: str  # of the files they were read from
+    weights: Literal["ema", "raw"]
+    step: int | None  # of the optimiser
+    sha256: dict[str, Digest]  # role -> of the file
+
+    def __str__(self) -> str:
+        kind = "exponential moving averages" if self.weights == "ema" else "raw weights"
+        step = "" if self.step is None else f" at step {self.step:,}"
+        digests = ", ".join(f"{digest[:12]}..." for digest in self.sha256.values())
+        return f"{kind}{step} of a {self.layout}, sha256 {digests}"
+
+
 class Model(Section):
     """What is sampled from: weights by their sha256, or a data set for the control of real images."""
 
@@ -54,6 +69,8 @@ class Model(Section):
     beta_max: float | None = None  # of VP and sub-VP
     continuous: bool | None = None  # trained on continuous time
     scales: int | None = None  # noise scales it was trained on
+    source: Source | None = None  # of its weights, where its file says it
+    plugins: tuple[str, ...] = ()  # its networks that other packages register, by name
     note: str = ""  # said beside the table, e.g. that it stands in for another model
 
     @property

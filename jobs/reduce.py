@@ -17,6 +17,7 @@ from jobs.digests import add_digests
 from jobs.features import StoredFeatures
 from jobs.ledger import ConfigurationLedger, scan
 from jobs.paths import ConfigurationPaths, SweepPaths
+from jobs.plugins import provide_extractor
 from jobs.reference_moments import reference_moments
 from jobs.references import Reference, load_reference
 from jobs.results import ReferenceRecord, Result, Statistics, package_versions
@@ -75,6 +76,7 @@ def _score(
     markers: Sequence[Marker],
     reference: Reference,
 ) -> Result:
+    provide_extractor(extractor.name)
     real = reference.features(store)
     moments = reference_moments(store, reference)
     folder = paths.features(key)

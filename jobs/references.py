@@ -206,7 +206,7 @@ def _build_part(
         rows=len(part),
         digests={STEP: rows.digest},
         inputs={"images": data.content_hash, "extractor": extractor.weights or ""},
-        execution=worker.extraction(),
+        execution=worker.extraction(extractor),
         groups=(GroupRecord(first=part.start, last=part.stop),),
     )
     commit(store, folder, content, partial(write_features, blocks=[rows]))

@@ -21,8 +21,9 @@ from jobs.datasets import Dataset, DatasetError, read_dataset
 from jobs.problems import Problem, SpecError
 from jobs.sections import DataSet
 from jobs.training_spec import ClassifierTrainingSpec, GANSpec, ScoreMatchingSpec, TrainingSpec
+from sdesampling.configs import ModelConfig
 from sdesampling.latent import LatentModel
-from sdesampling.models import ModelConfig, save_model
+from sdesampling.models import save_model
 from sdesampling.score import ScoreModel
 from sdesampling.training import GANSettings, GANTraining, ScoreMatching, ScoreMatchingSettings
 from sdesampling.training.randomness import INITIALISATION, keyed_randomness

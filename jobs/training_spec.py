@@ -17,7 +17,8 @@ from jobs.modelfiles import UnresolvedError
 from jobs.problems import Problem, SpecError, describe, not_one_of, path_text
 from jobs.sections import Count, DataSet, PlainName, Positive, PositiveInt, Section
 from jobs.specfile import parse
-from sdesampling.models import LatentConfig, ModelConfig, ModelError, ScoreConfig, blank_networks
+from sdesampling.configs import LatentConfig, ModelConfig, ModelError, ScoreConfig
+from sdesampling.models import blank_networks
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 

@@ -172,7 +172,7 @@ class _Shard:
             rows=marker.rows,
             digests={block.step: block.digest for block in rows},
             inputs={"images": marker.digest, "extractor": extractor.weights or ""},
-            execution=self._worker.extraction(),
+            execution=self._worker.extraction(extractor),
             groups=tuple(GroupRecord(first=group.start, last=group.stop) for group in groups),
             seconds={"extract": time.perf_counter() - began},
         )

@@ -15,6 +15,7 @@ from jobs.configuration import Configuration, Extractor
 from jobs.extraction import BATCH
 from jobs.fingerprint import canonical_json
 from jobs.paths import SweepPaths
+from jobs.plugins import provide_extractor, provide_networks
 from jobs.store import Store
 from jobs.submission import MAX_MICRO_BATCH
 from jobs.weights import weights_of
@@ -70,11 +71,14 @@ class WorkerState:
 
     def execution(self, configuration: Configuration) -> Execution:
         """What the bits of this configuration's images depend on beside itself."""
-        return self._execution(_micro_batch(configuration), configuration.arithmetic)
+        plugins = provide_networks(configuration.model.plugins)
+        return self._execution(_micro_batch(configuration), configuration.arithmetic, plugins)
 
-    def extraction(self) -> Execution:
+    def extraction(self, extractor: Extractor) -> Execution:
         """What the bits of features depend on beside images and extractor."""
-        return self._execution(BATCH, "float32")
+        plugin = provide_extractor(extractor.name)
+        versions = {} if plugin is None else {extractor.name: f"{plugin.package} {plugin.version}"}
+        return self._execution(BATCH, "float32", versions)
 
     def _load_source(self, store: Store, configuration: Configuration) -> build.Source:
         micro_batch = _micro_batch(configuration)
@@ -101,7 +105,7 @@ class WorkerState:
             self._source = (key, source)
         return self._source[1]
 
-    def _execution(self, micro_batch: int, precision: str) -> Execution:
+    def _execution(self, micro_batch: int, precision: str, plugins: dict[str, str]) -> Execution:
         if self.device.type == "cuda":
             device = torch.cuda.get_device_name(self.device)
         else:
@@ -113,6 +117,7 @@ class WorkerState:
             micro_batch=micro_batch,
             precision=precision,
             sampler_version=f"{samplers.VERSION} ({noise.VERSION})",
+            plugins=plugins,
         )
 
 

@@ -1,32 +1,26 @@
-"""Checkpoints of others: the training states that score_sde, NCSN and NCSNv2 write with `torch.save`.
+"""Checkpoints of others: the training states and state dicts that published code writes with `torch.save`.
 
-Read as data alone (`weights_only`), checked tensor by tensor, and given to this project's networks. Once
-converted (`models.save_model`) a model no longer needs its checkpoint.
+Read as data alone, checked tensor by tensor, and given to this project's networks. Once converted
+(`models.save_model`) a model no longer needs its checkpoint. Knows layouts, no names of published models.
 """
 
 from __future__ import annotations
 
 import hashlib
-import pickle
-import pickletools
-import struct
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from sdesampling.choices import one_of
-from sdesampling.models import ModelError, ScoreConfig, check_tensors, expected_tensors
-
-Weights = Literal["ema", "raw"]
-
-
-class CheckpointError(ModelError):
-    """A file that is no usable checkpoint; the message says what it is instead."""
+from sdesampling.configs import ModelError, ScoreConfig
+from sdesampling.identification import whose
+from sdesampling.models import Weights, blank_networks, check_tensors
+from sdesampling.networks.published import architecture
+from sdesampling.torch_files import CheckpointError, load_weight_file
 
 
 @dataclass(frozen=True)
@@ -38,12 +32,16 @@ class Checkpoint:
         as score_sde stores them, and None means that there are none.
     step: of the optimiser; None where the file does not say.
     sha256: of the file.
+    layout: of the file, in words.
+    decay: of the averages; None where the file does not say.
     """
 
     raw: dict[str, Tensor]
     averaged: Sequence[Tensor] | dict[str, Tensor] | None
     step: int | None
     sha256: str
+    layout: str
+    decay: float | None = None
 
     @property
     def parameters(self) -> int:
@@ -57,25 +55,41 @@ class Checkpoint:
         configuration, and when averages are asked for and there are none. Raises ModelError for a wrong
         configuration.
         """
+        return self.fill(blank_networks(config)["network"], weights, architecture(config))
+
+    def fill(self, network: nn.Module, weights: Weights, name: str) -> nn.Module:
+        """A network, given these weights, in eval mode. name: of the network, for errors.
+
+        A network that is a part of what others publish, such as a VAE's decoder, has a method `own_part`,
+        which takes its own tensors from all of them. Raises as `network` does.
+        """
         one_of("weights", weights, get_args(Weights))
-        network = config.networks()["network"]
+        raw = own_part(network, self.raw)
         try:
-            check_tensors("checkpoint", self.raw, network.state_dict())
+            check_tensors(f"not {name}", raw, network.state_dict())
         except ModelError as error:
-            raise CheckpointError(f"{error}{_fitting(self.raw)}") from None
-        _check_sigmas(self.raw, network)
-        tensors = self.raw if weights == "raw" else {**self.raw, **self._averages(network)}
+            raise CheckpointError(f"it holds {whose(self.raw)}, {error}") from None
+        _check_sigmas(raw, network)
+        tensors = raw if weights == "raw" else {**raw, **self._averages(network)}
         network.load_state_dict(tensors)
         return network.eval()
 
     def _averages(self, network: nn.Module) -> dict[str, Tensor]:
         if self.averaged is None:
-            raise CheckpointError("the checkpoint has no averaged weights: ask for the raw ones")
-        if isinstance(self.averaged, dict):
-            check_tensors(
-                "averaged weights", self.averaged, dict(network.named_parameters()), CheckpointError
+            raise CheckpointError(
+                f"a {self.layout} has no averaged weights: ask for the raw ones, if they will do"
             )
-            return self.averaged
+        if isinstance(self.averaged, dict):
+            parameters = dict(network.named_parameters())
+            averages = {name: each for name, each in self.averaged.items() if name in parameters}
+            surplus = self.averaged.keys() - parameters.keys() - dict(network.named_buffers()).keys()
+            check_tensors(
+                "averaged weights",
+                {**averages, **{name: self.averaged[name] for name in surplus}},
+                parameters,
+                CheckpointError,
+            )
+            return averages
         trained = {name: each for name, each in network.named_parameters() if each.requires_grad}
         if len(self.averaged) != len(trained):
             raise CheckpointError(
@@ -93,98 +107,81 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    content = _load(path)
+    content = load_weight_file(path)
     if isinstance(content, list):
         return _ncsn(path, content, digest)
-    return _score_sde(path, content, digest)
+    if isinstance(content, Mapping) and {"model", "ema", "step"} <= content.keys():
+        return _score_sde(path, content, digest)
+    return _state_dict(path, content, digest)
 
 
-def _load(path: Path) -> Any:
-    """The content of a file of `torch.save`: nested dicts and lists of tensors and numbers."""
-    with path.open("rb") as file:
-        start = file.read(16)
-    if start[8:9] == b"{":
-        raise CheckpointError(f"{path} is a safetensors file, no checkpoint of a training")
-    if not start.startswith((_ZIP, _PICKLE)):
-        raise CheckpointError(f"{path} is no file of torch.save: it starts with {start!r}")
-    if start.startswith(_ZIP) and not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path} is truncated{_share(path)}: copy or download it again")
+def own_part(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that are a network's own. Raises CheckpointError where they are not among these."""
+    choose = getattr(network, "own_part", None)
+    if choose is None:
+        return tensors
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} is damaged, or a pickle of more than tensors and plain data, which is never loaded"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, LookupError, struct.error) as error:
-        raise CheckpointError(f"{path} is damaged or truncated: {_first_line(error)}") from error
+        own: dict[str, Tensor] = choose(tensors)
+    except KeyError as error:
+        raise CheckpointError(f"it holds {whose(tensors)}: {error.args[0]}") from None
+    return own
 
 
-_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # first bytes of torch.save's files, since PyTorch 1.6 and before
-
-
-def _share(path: Path) -> str:
-    """How much of a truncated archive is there, in words; nothing where its list of contents is cut off."""
-    try:
-        return f" at about {path.stat().st_size / _complete_size(path):.0%}"
-    except (ValueError, LookupError, struct.error):
-        return ""
-
-
-def _complete_size(path: Path) -> int:
-    """Bytes of the whole zip archive that the pickle at its beginning describes, to a percent.
-
-    Raises ValueError, LookupError or struct.error where that pickle is cut off or of another layout.
-    """
-    storages: dict[str, int] = {}
-    memo: dict[Any, Any] = {}
-    stack: list[Any] = []
-    with path.open("rb") as file:
-        name_length, extra_length = struct.unpack("<26x2H", file.read(30))
-        file.seek(30 + name_length + extra_length)
-        for opcode, argument, _ in pickletools.genops(file):
-            if opcode.name == "BINPERSID":
-                _, kind, key, _, count = stack[-5:]  # ("storage", type, key, device, count)
-                storages[key] = count * _ITEM_SIZES[kind] + _ENTRY_SIZE
-            elif opcode.name in ("BINPUT", "LONG_BINPUT"):
-                memo[argument] = stack[-1] if stack else None
-            elif opcode.name in ("BINGET", "LONG_BINGET"):
-                stack.append(memo[argument])
-            elif argument is not None:
-                stack.append(argument)
-    return sum(storages.values())
-
-
-_ENTRY_SIZE = 190  # what the archive adds to each storage, about
-_ITEM_SIZES = {
-    f"torch {kind}Storage": size
-    for kind, size in {"Float": 4, "Double": 8, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4}.items()
-}
-
-
-def _score_sde(path: Path, content: Any, digest: str) -> Checkpoint:
-    """{model, ema: {shadow_params, ...}, step, optimizer}."""
-    if not isinstance(content, dict) or not {"model", "ema", "step"} <= content.keys():
-        raise CheckpointError(f"{path} is no checkpoint of score_sde or NCSN, but {_what(content)}")
-    shadow = content["ema"].get("shadow_params") if isinstance(content["ema"], dict) else None
+def _score_sde(path: Path, content: Mapping[str, Any], digest: str) -> Checkpoint:
+    """{model, ema: {shadow_params, decay, ...}, step, optimizer}."""
+    ema = content["ema"]
+    shadow = ema.get("shadow_params") if isinstance(ema, Mapping) else None
     if not isinstance(shadow, list) or not all(isinstance(each, Tensor) for each in shadow):
-        raise CheckpointError(
-            f"{path}: its `ema` holds no list of shadow_params, but {_what(content['ema'])}"
-        )
-    return Checkpoint(_tensors(path, content["model"]), shadow, int(content["step"]), digest)
+        raise CheckpointError(f"{path}: its `ema` holds no list of shadow_params, but {_what(ema)}")
+    tensors = _tensors(path, content["model"])
+    step, decay = _whole(path, content["step"]), ema.get("decay")
+    decay = decay if isinstance(decay, float) else None
+    return Checkpoint(tensors, shadow, step, digest, "score_sde checkpoint", decay)
 
 
 def _ncsn(path: Path, content: list[Any], digest: str) -> Checkpoint:
     """[network, optimizer] of NCSN; NCSNv2 adds epoch, step and the averages by name."""
     if len(content) not in (2, 4, 5):
         raise CheckpointError(f"{path} is no checkpoint of score_sde or NCSN, but {_what(content)}")
-    step = int(content[3]) if len(content) > 3 else None
+    step = _whole(path, content[3]) if len(content) > 3 else None
     averaged = _tensors(path, content[4]) if len(content) > 4 else None
-    return Checkpoint(_tensors(path, content[0]), averaged, step, digest)
+    layout = "NCSN checkpoint" if len(content) == 2 else "NCSNv2 checkpoint"
+    return Checkpoint(_tensors(path, content[0]), averaged, step, digest, layout)
+
+
+#: Under which key training states keep a network's tensors; the first one that is there counts.
+_NETWORK_KEYS = ("model_state_dict", "state_dict", "model", "network", "net", "params", "weights")
+_AVERAGE_KEYS = ("ema_state_dict", "model_ema", "ema_model", "ema", "params_ema", "state_dict_ema")
+_STEP_KEYS = ("global_step", "step", "iteration", "steps")
+
+
+def _state_dict(path: Path, content: Any, digest: str) -> Checkpoint:
+    """Tensors by name, bare or under a usual key of a training state, such as torch_mimicry's."""
+    if _by_name(content):
+        return Checkpoint(_tensors(path, content), None, None, digest, "state dict")
+    keys = content.keys() if isinstance(content, Mapping) else ()
+    network = next((key for key in _NETWORK_KEYS if key in keys and _by_name(content[key])), None)
+    average = next((key for key in _AVERAGE_KEYS if key in keys and _by_name(content[key])), None)
+    if network is None and average is None:
+        raise CheckpointError(f"{path} holds no weights of a network, but {_what(content)}")
+    step = next((content[key] for key in _STEP_KEYS if isinstance(content.get(key), int)), None)
+    averaged = None if average is None else _tensors(path, content[average])
+    raw = averaged or {} if network is None else _tensors(path, content[network])
+    layout = "torch_mimicry checkpoint" if network == "model_state_dict" else "state dict of a training state"
+    return Checkpoint(raw, averaged, step, digest, layout)
+
+
+def _by_name(state: Any) -> bool:
+    return (
+        isinstance(state, Mapping)
+        and bool(state)
+        and all(isinstance(name, str) and isinstance(each, Tensor) for name, each in state.items())
+    )
 
 
 def _tensors(path: Path, state: Any) -> dict[str, Tensor]:
     """A state dict without DataParallel's prefix."""
-    if not isinstance(state, Mapping) or not all(isinstance(each, Tensor) for each in state.values()):
+    if not _by_name(state):
         raise CheckpointError(
             f"{path} should hold the tensors of a network by name, but holds {_what(state)}"
         )
@@ -192,14 +189,28 @@ def _tensors(path: Path, state: Any) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
+def _whole(path: Path, step: Any) -> int:
+    """A step number, which some code keeps as a tensor."""
+    if isinstance(step, Tensor) and step.numel() == 1:
+        step = step.item()
+    if isinstance(step, bool) or not isinstance(step, int | float):
+        raise CheckpointError(f"{path}: its `step` is no number, but {_what(step)}")
+    return int(step)
+
+
 def _what(content: Any) -> str:
     """What an unexpected content is, in words."""
     if isinstance(content, Mapping):
-        names = ", ".join(str(name) for name in list(content)[:4])
         if {"state", "param_groups"} <= content.keys():
             return "the state of an optimizer"
-        if content and all(isinstance(each, Tensor) for each in content.values()):
+        names = ", ".join(str(name) for name in list(content)[:4])
+        if _by_name(content):
             return f"a plain state dict of {len(content)} tensors ({names}, ...)"
+        if any(
+            isinstance(part, Mapping) and {"state", "param_groups"} <= part.keys()
+            for part in content.values()
+        ):
+            return f"a training state with the state of an optimizer (keys {names})"
         return f"a mapping with the keys {names or '(none)'}"
     if isinstance(content, list | tuple):
         return f"a list of {len(content)}"
@@ -216,23 +227,3 @@ def _check_sigmas(tensors: Mapping[str, Tensor], network: nn.Module) -> None:
             f"the checkpoint's noise scales run from {stored[0]:g} to {stored[-1]:g}, the configuration's "
             f"from {expected[0]:g} to {expected[-1]:g}: set sigma_max and sigma_min of the network"
         )
-
-
-def _fitting(tensors: Mapping[str, Tensor]) -> str:
-    """Which published models have these tensors, to be added to an error."""
-    from sdesampling.networks.published import PUBLISHED  # only errors need it
-
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    fits: dict[str, bool] = {}  # by description of the network, which several models share
-    for config in PUBLISHED.values():
-        if str(config.network) not in fits:
-            expected = expected_tensors(config)
-            fits[str(config.network)] = shapes == {
-                name.removeprefix("network."): tensor.shape for name, tensor in expected.items()
-            }
-    fitting = [name for name, config in PUBLISHED.items() if fits[str(config.network)]]
-    return f"; the tensors are those of {', '.join(fitting)}" if fitting else ""
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -180,6 +180,8 @@ def _notes(results: SweepResults, entries: Sequence[Entry]) -> tuple[str, ...]:
             f"{BOOTSTRAP_MARK} one replicate; ± is the standard error over other draws of its samples."
         )
     notes += _notes_on_samples([entry for entry in entries if entry.cell])
+    models = (entry.cell.results[0].configuration.model for entry in entries if entry.cell)
+    notes += dict.fromkeys(f"{model.name}: {model.source}." for model in models if model.source)
     reasons: dict[str, None] = {}
     for entry in entries:
         for comparison in entry.summary.comparisons if entry.summary else ():

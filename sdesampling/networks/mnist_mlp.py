@@ -60,19 +60,19 @@ class MnistVAEDecoder(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         return self.fc4(self.fc3(latents).relu()).sigmoid().view(-1, 1, 28, 28)
 
+    @staticmethod
+    def own_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The decoder's part of a whole VAE's published state dict.
+
+        Raises:
+            KeyError: the encoder's tensors are not all there, so that this is no such state dict.
+        """
+        missing = VAE_ENCODER_KEYS - state.keys()
+        if missing:
+            raise KeyError(f"no MNIST VAE: the encoder's {', '.join(sorted(missing))} are missing")
+        return {key: value for key, value in state.items() if key not in VAE_ENCODER_KEYS}
+
 
 VAE_ENCODER_KEYS = frozenset(
     f"{layer}.{kind}" for layer in ("fc1", "fc21", "fc22") for kind in ("weight", "bias")
 )
-
-
-def vae_decoder_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The decoder's part of a whole VAE's published state dict, for a strict load.
-
-    Raises:
-        KeyError: the encoder's tensors are not all there, so that this is no such state dict.
-    """
-    missing = VAE_ENCODER_KEYS - state.keys()
-    if missing:
-        raise KeyError(f"no MNIST VAE state dict: the encoder's {sorted(missing)} are missing")
-    return {key: value for key, value in state.items() if key not in VAE_ENCODER_KEYS}

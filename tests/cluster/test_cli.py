@@ -72,7 +72,7 @@ def test_a_sweep_that_is_not_there_is_one_clear_line(call, tmp_path, command):
         (("plan", "{spec}", "--store", "s3://bucket"), "is not supported"),
         (("status", "../tiny", "--store", "{folder}"), "the store refuses the name"),
         (("train", "nothing"), "no training spec 'nothing'"),
-        (("models", "add", "mine", "{folder}/absent"), "no such file"),
+        (("models", "add", "{folder}/absent", "--as", "mine"), "no such file"),
     ],
 )
 def test_wrong_requests_are_told_in_a_line(call, spec, tmp_path, arguments, message):

@@ -11,7 +11,8 @@ from jobs.added import NotAddedError, add_weights
 from jobs.build import build_model
 from jobs.spec import ModelSection
 from sdesampling.checkpoints import CheckpointError
-from sdesampling.models import ScoreConfig, save_model
+from sdesampling.configs import ScoreConfig
+from sdesampling.models import save_model
 from sdesampling.networks.published import PUBLISHED
 from sdesampling.score import ScoreModel
 
@@ -61,7 +62,7 @@ def test_a_published_checkpoint_is_converted_and_found_by_its_name(folder: Path,
     file, network = checkpoint(folder)
     before = catalog.resolve_model(ModelSection(name="ve/tiny"), folder)
     assert before.missing
-    added = add_weights("ve/tiny", file, weights)
+    added = add_weights("ve/tiny", [file], weights)
     assert "step 7" in added.note
     found = catalog.resolve_model(ModelSection(name="ve/tiny"), folder)
     assert found.missing == ()
@@ -81,36 +82,36 @@ def test_a_published_checkpoint_is_converted_and_found_by_its_name(folder: Path,
 
 def test_an_own_model_is_copied(folder: Path):
     save_model(folder / "mine.safetensors", TINY, TINY.networks())
-    add_weights("mine/first", folder / "mine.safetensors")
+    add_weights("mine/first", [folder / "mine.safetensors"])
     assert "mine/first" in catalog.model_names()
     assert catalog.resolve_model(ModelSection(name="mine/first"), folder).thing.sde == "ve"
 
 
 def test_an_extractor_is_checked_and_copied(folder: Path):
     shipped = catalog.WEIGHTS / "digits-cnn.safetensors"
-    add_weights("digits-cnn", shipped)
+    add_weights("digits-cnn", [shipped])
     with pytest.raises(ValueError, match="LeNet"):
-        add_weights("mnist-lenet", shipped)
+        add_weights("mnist-lenet", [shipped])
 
 
 @pytest.mark.parametrize("name", ["../escape", "/absolute", "a//b", "a/../b", "", "Upper"])
 def test_names_cannot_leave_the_folder(folder: Path, name: str):
     save_model(folder / "mine.safetensors", TINY, TINY.networks())
     with pytest.raises(NotAddedError, match="is no name"):
-        add_weights(name, folder / "mine.safetensors")
+        add_weights(name, [folder / "mine.safetensors"])
 
 
 def test_what_does_not_fit_its_name_leaves_nothing_behind(folder: Path):
     file, _ = checkpoint(folder)
     with pytest.raises(CheckpointError, match="differ"):
-        add_weights("ve/wider", file)
-    with pytest.raises(NotAddedError, match="its name must say its network"):
-        add_weights("mine", file)
+        add_weights("ve/wider", [file])
+    with pytest.raises(NotAddedError, match="no configuration: give it with --config"):
+        add_weights("mine", [file])
     with pytest.raises(NotAddedError, match="shipped"):
-        add_weights("digits-ve", file)
+        add_weights("digits-ve", [file])
     with pytest.raises(FileNotFoundError):
-        add_weights("ve/tiny", folder / "absent")
+        add_weights("ve/tiny", [folder / "absent"])
     save_model(folder / "mine.safetensors", TINY, TINY.networks())
     with pytest.raises(NotAddedError, match="another model"):
-        add_weights("ve/wider", folder / "mine.safetensors")
+        add_weights("ve/wider", [folder / "mine.safetensors"])
     assert [path for path in (folder / "models").rglob("*") if path.is_file()] == []

@@ -200,7 +200,7 @@ def test_a_plan_reads_well_and_as_json():
     assert content["totals"]["groups"] == content["totals"]["shards"] == 110 * 49
     pc = [each for each in content["configurations"] if each["column"] == "VP PC1000"]
     assert {each["evaluations"] for each in pc} == {2000}
-    assert any("models add vp/cifar10_ddpm" in sentence for sentence in content["missing"])
+    assert any("models add FILE --as vp/cifar10_ddpm" in sentence for sentence in content["missing"])
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(render_plan(planned))
     text = console.export_text()

@@ -399,7 +399,7 @@ def test_what_is_known_but_not_here_can_be_planned(folder: Path, monkeypatch: py
     sweep = sweep_of(folder, text, model="vp/cifar10_ddpm")
     assert sweep.missing == (
         "the weights of vp/cifar10_ddpm are not here: "
-        "`sdesweep models add vp/cifar10_ddpm FILE` brings them in",
+        "`sdesweep models add FILE --as vp/cifar10_ddpm` brings them in",
         "set the environment variable NOT_SET: it leads to cifar10-train",
     )
     assert sweep.configurations[0].model.missing

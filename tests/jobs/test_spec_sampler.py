@@ -21,7 +21,8 @@ from jobs.sweep import Sweep
 from jobs.weights import send_weights
 from jobs.work import perform
 from jobs.worker import WorkerState
-from sdesampling.models import LatentConfig, ScoreConfig, save_model
+from sdesampling.configs import LatentConfig, ScoreConfig
+from sdesampling.models import save_model
 from sdesampling.networks.mnist_mlp import VAE_ENCODER_KEYS, MnistVAEDecoder
 from sdesampling.samplers import SAMPLERS
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdesampling.models import ScoreConfig
+from sdesampling.configs import ScoreConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

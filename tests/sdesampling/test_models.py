@@ -8,16 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sdesampling.configs import ModelConfig, ModelError
 from sdesampling.latent import LatentModel
-from sdesampling.models import (
-    ModelConfig,
-    ModelError,
-    blank_networks,
-    load_model,
-    read_config,
-    save_model,
-)
-from sdesampling.networks.published import PUBLISHED
+from sdesampling.models import Source, blank_networks, load_model, read_config, read_source, save_model
+from sdesampling.networks.published import PUBLISHED, architecture, place_in_training
 from sdesampling.score import ScoreModel
 
 NETWORK = {"name": "ncsnpp", "nf": 8, "ch_mult": [1, 2], "num_res_blocks": 1, "attn_resolutions": [4]}
@@ -85,7 +79,7 @@ def test_the_same_model_is_the_same_bytes(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLISHED if not name.startswith("ncsn/")])
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name.startswith(("ve/", "vp/", "subvp/"))])
 def test_published_configurations_survive_json_and_make_models(name):
     config = PUBLISHED[name]
     assert ModelConfig.from_json(config.to_json()) == config
@@ -97,6 +91,75 @@ def test_published_configurations_survive_json_and_make_models(name):
     assert model.centered == (family != "ve")
     assert networks["network"].scale_by_sigma == (family == "ve")
     assert model.continuous == (family == "subvp" or name.endswith("continuous"))
+
+
+@pytest.mark.parametrize(
+    ("name", "latent_dim"),
+    [
+        ("mnist_mlp_gan", 64),
+        ("mnist_dcgan", 100),
+        ("cifar10_dcgan", 100),
+        ("cifar10_sngan", 128),
+        ("mnist_vae", 20),
+    ],
+)
+def test_published_gans_and_decoders_survive_json_and_make_models(name, latent_dim):
+    config = PUBLISHED[name]
+    assert ModelConfig.from_json(config.to_json()) == config
+    model = config.model(config.networks())
+    images = model.images(torch.randn(2, latent_dim))
+    assert images.shape == (2, *config.shape)
+    assert 0 <= images.min() <= images.max() <= 1
+    if isinstance(model, LatentModel):
+        assert model.logit(torch.randn(2, latent_dim)).shape == (2,)
+
+
+def test_a_file_says_where_its_weights_come_from(tmp_path):
+    config = ModelConfig.from_dict(SCORE)
+    networks = config.networks()
+    source = Source("score_sde checkpoint", "ema", 800, {"network": "a" * 64})
+    for name in ("a", "b"):
+        save_model(tmp_path / name, config, networks, source)
+    assert read_source(tmp_path / "a") == source
+    assert read_config(tmp_path / "a") == config
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    save_model(tmp_path / "c", config, networks)
+    assert read_source(tmp_path / "c") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"centered": "no"}, "centered = 'no': must be true or false"),
+        ({"network": 5}, "network = 5: must be a mapping"),
+        ({"scales": 2.5}, "scales = 2.5: must be a whole number above 0, or null"),
+    ],
+)
+def test_values_of_another_kind_are_refused(change, message):
+    with pytest.raises(ModelError, match=message):
+        ModelConfig.from_dict({**SCORE, **change})
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ve/cifar10_ncsnpp_deep_continuous", "NCSN++ deep"),
+        ("vp/cifar10_ddpmpp", "DDPM++"),
+        ("vp/cifar10_ncsnpp_continuous", "NCSN++"),
+        ("subvp/cifar10_ddpm_continuous", "DDPM"),
+        ("ncsnv2/celeba", "NCSNv2"),
+        ("mnist_vae", "VAE"),
+    ],
+)
+def test_models_are_called_as_papers_call_them(name, words):
+    assert architecture(PUBLISHED[name]) == words
+
+
+def test_the_step_tells_the_best_checkpoint_from_the_last():
+    assert "best by FID" in place_in_training("ve/cifar10_ncsnpp_continuous", 1_200_000)
+    assert "the last of its training" in place_in_training("ve/cifar10_ncsnpp_continuous", 1_300_000)
+    assert "the last of its training" in place_in_training("vp/cifar10_ddpmpp_deep_continuous", 950_000)
+    assert place_in_training("mine/small", 950_000) == ""
 
 
 def test_models_of_ncsn_take_their_ten_scales():

@@ -14,7 +14,6 @@ from sdesampling.networks.mnist_mlp import (
     MnistMLPDiscriminator,
     MnistMLPGenerator,
     MnistVAEDecoder,
-    vae_decoder_weights,
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "gan_mnist_mlp.npz"  # states its provenance
@@ -112,7 +111,7 @@ def test_mnist_gan_reproduces_published_outputs() -> None:
 def test_mnist_vae_decoder_reproduces_published_outputs() -> None:
     golden = golden_tensors()
     decoder = MnistVAEDecoder()
-    decoder.load_state_dict(vae_decoder_weights(published("mnist_vae/vae_epoch_25.pth")))
+    decoder.load_state_dict(MnistVAEDecoder.own_part(published("mnist_vae/vae_epoch_25.pth")))
     with torch.no_grad():
         decoded = decoder(golden["vae_z"])
     torch.testing.assert_close(decoded.flatten(1), golden["vae_decoded"], rtol=0, atol=2e-6)
@@ -120,7 +119,7 @@ def test_mnist_vae_decoder_reproduces_published_outputs() -> None:
 
 def test_vae_weights_of_another_network_are_refused() -> None:
     with pytest.raises(KeyError, match=r"fc1\.bias"):
-        vae_decoder_weights(MnistVAEDecoder().state_dict())
+        MnistVAEDecoder.own_part(MnistVAEDecoder().state_dict())
 
 
 def test_mnist_networks_without_published_weights() -> None:

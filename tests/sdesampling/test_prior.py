@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from sdesampling.analytic import GaussianNetwork
 from sdesampling.latent import Decoder, LatentModel
-from sdesampling.networks.mnist_mlp import MnistVAEDecoder, vae_decoder_weights
+from sdesampling.networks.mnist_mlp import MnistVAEDecoder
 from sdesampling.noise import NoiseStream, RecordedNoise
 from sdesampling.samplers import build_sampler, planned_evaluations
 from sdesampling.sde import VE
@@ -35,7 +35,7 @@ def test_images_of_a_published_vae():
     if not path.exists():
         pytest.skip(f"needs the VAE's weights, {path}")
     network = MnistVAEDecoder()
-    network.load_state_dict(vae_decoder_weights(torch.load(path, weights_only=True)))
+    network.load_state_dict(MnistVAEDecoder.own_part(torch.load(path, weights_only=True)))
     with np.load(GOLDEN / "gan_mnist_mlp.npz") as arrays:
         z, expected = torch.from_numpy(arrays["vae_z"]), torch.from_numpy(arrays["vae_decoded"])
     images = decoded(Decoder(network, 20, (1, 28, 28), centered=False), RecordedNoise([z]))

@@ -1,0 +1,44 @@
+"""Configurations of models as files of their own, for checkpoints that do not say what network they are of.
+
+JSON, or YAML as specs have it: this project's keys, or the data that score_sde, NCSN and NCSNv2 were
+configured by. What they mean is known in `sdesampling.upstream_configs`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from jobs.modelfiles import UnresolvedError
+from jobs.problems import SpecError
+from sdesampling.configs import ModelConfig, ModelError
+from sdesampling.upstream_configs import model_config
+
+MAX_BYTES = 1_000_000
+
+#: How NCSN's code writes its arguments; nothing but a mapping.
+_NAMESPACE = re.compile(r"!!python/object:argparse\.Namespace")
+
+
+def read_model_config_file(path: Path) -> ModelConfig:
+    """Read the configuration of a model.
+
+    Raises FileNotFoundError, and UnresolvedError for anything that is no such configuration.
+    """
+    from jobs.specfile import parse  # which reads the catalogue
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    if path.stat().st_size > MAX_BYTES:
+        raise UnresolvedError(f"{path}: {path.stat().st_size:,} bytes are no configuration")
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = parse(_NAMESPACE.sub("", text), str(path))
+        return model_config(content)
+    except UnicodeDecodeError:
+        raise UnresolvedError(f"{path} is no text: a configuration is JSON or YAML") from None
+    except SpecError as error:
+        problems = "; ".join(f"{each.path}: {each.message}".removeprefix(": ") for each in error.problems)
+        raise UnresolvedError(f"{path}: {problems}") from None
+    except ModelError as error:
+        raise UnresolvedError(f"{path}: {error}") from None

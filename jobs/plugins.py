@@ -1,0 +1,178 @@
+"""Networks and extractors of other packages: what is installed under the entry-point groups, and its loading.
+
+A package registers a factory by name (docs/plugins.md); it is imported when that name is asked for, never
+before. Whatever is wrong with it is an error that names package and entry point. Knows no weights.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from jobs.modelfiles import UnresolvedError
+
+NETWORKS = "sdesweep.networks"
+EXTRACTORS = "sdesweep.extractors"
+
+IDENTITY_KEYS = ("network", "layer", "dimension", "resize", "normalisation")
+
+
+class PluginError(UnresolvedError):
+    """A registered factory that cannot be used; the message names package and entry point."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A factory that an installed package registers."""
+
+    group: str
+    name: str
+    package: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"entry point {self.name} of package {self.package} {self.version} ({self.group})"
+
+
+def installed(group: str) -> list[Plugin]:
+    """Everything that is registered in a group, by name; nothing is imported."""
+    found = [_described(entry) for entry in entry_points(group=group)]
+    return sorted(set(found), key=lambda plugin: (plugin.name, plugin.package))
+
+
+def find(group: str, name: str) -> Plugin | None:
+    """Who registers a name; None where nobody does. Raises PluginError where two packages do."""
+    found = _entry(group, name)
+    return None if found is None else _described(found)
+
+
+def provide_networks(names: Iterable[str]) -> dict[str, str]:
+    """Make networks known to `sdesampling` under these names.
+
+    Returns package and version of those that come from other packages. Raises PluginError.
+    """
+    versions = {}
+    for name in names:
+        entry = _entry(NETWORKS, name)
+        if entry is None:
+            continue
+        from sdesampling import networks  # imports torch
+
+        plugin = _described(entry)
+        known = networks.NETWORKS.get(name)
+        if known is not None and not hasattr(known, "plugin"):
+            raise PluginError(f"{plugin}: {name} is a network of this project; it needs another name")
+        if known is None:
+            networks.NETWORKS[name] = _network_factory(plugin, _loaded(plugin, entry))
+        versions[name] = f"{plugin.package} {plugin.version}"
+    return versions
+
+
+def provide_extractor(name: str) -> Plugin | None:
+    """Make an extractor known to `fid` under its name; None for one of this project. Raises PluginError."""
+    entry = _entry(EXTRACTORS, name)
+    if entry is None:
+        return None
+    from fid import extractors  # imports torch
+
+    plugin = _described(entry)
+    known = extractors.EXTRACTORS.get(name)
+    if known is not None and not hasattr(known, "plugin"):
+        raise PluginError(f"{plugin}: {name} is an extractor of this project; it needs another name")
+    if known is None:
+        factory = _loaded(plugin, entry)
+        identity = _identity(plugin, factory)
+        extractors.register(name, _extractor_factory(plugin, factory, identity), identity)
+    return plugin
+
+
+def extractor_logits(name: str) -> int:
+    """Width of the class logits that a provided extractor gives; 0: none."""
+    from fid import extractors
+
+    return int(getattr(extractors.EXTRACTORS[name], "logits", 0))
+
+
+def _entry(group: str, name: str) -> EntryPoint | None:
+    found = {_described(entry): entry for entry in entry_points(group=group, name=name)}
+    if len(found) > 1:
+        packages = " and ".join(sorted(f"{plugin.package} {plugin.version}" for plugin in found))
+        raise PluginError(f"{name} is registered in {group} by {packages}: uninstall all but one of them")
+    return next(iter(found.values()), None)
+
+
+def _described(entry: EntryPoint) -> Plugin:
+    package = entry.dist.name if entry.dist else "unknown"
+    version = entry.dist.version if entry.dist else "unknown"
+    return Plugin(entry.group, entry.name, package, version)
+
+
+def _loaded(plugin: Plugin, entry: EntryPoint) -> Callable[..., Any]:
+    try:
+        factory: Any = entry.load()
+    except Exception as error:  # whatever another package's import raises is its fault, and named so
+        raise PluginError(
+            f"{plugin} cannot be imported from {entry.value}: {type(error).__name__}: {error}"
+        ) from error
+    if not callable(factory):
+        raise PluginError(f"{plugin} is a {type(factory).__name__}, no factory that can be called")
+    return factory
+
+
+def _network_factory(plugin: Plugin, factory: Callable[..., Any]) -> Callable[..., Any]:
+    """The factory with its results checked; it keeps its signature, by which arguments are checked."""
+    from torch import nn
+
+    @functools.wraps(factory, updated=())
+    def build(*arguments: Any, **named: Any) -> Any:
+        made = _called(plugin, factory, *arguments, **named)
+        if not isinstance(made, nn.Module):
+            raise PluginError(f"{plugin} gave a {type(made).__name__}, no torch.nn.Module")
+        return made
+
+    build.plugin = plugin  # type: ignore[attr-defined]  # tells it from the project's own
+    return build
+
+
+def _extractor_factory(
+    plugin: Plugin, factory: Callable[..., Any], identity: Mapping[str, str | int]
+) -> Callable[..., Any]:
+    @functools.wraps(factory, updated=())
+    def load(*arguments: Any, **named: Any) -> Any:
+        made = _called(plugin, factory, *arguments, **named)
+        lacking = [key for key in ("name", "dimension", "identity") if not hasattr(made, key)]
+        if lacking or not callable(made):
+            what = f"has no {', '.join(lacking)}" if lacking else "cannot be called with images"
+            raise PluginError(f"{plugin} gave a {type(made).__name__}, which {what}: it is no extractor")
+        if made.dimension != identity["dimension"]:
+            raise PluginError(
+                f"{plugin} gave an extractor of {made.dimension} features, its identity says "
+                f"{identity['dimension']}"
+            )
+        return made
+
+    load.plugin, load.logits = plugin, getattr(factory, "logits", 0)  # type: ignore[attr-defined]
+    return load
+
+
+def _called(plugin: Plugin, factory: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    try:
+        return factory(*arguments, **named)
+    except (ValueError, OSError):
+        raise  # about its arguments or its file, in its own words
+    except Exception as error:  # anything else is a fault of the package, and named so
+        raise PluginError(f"{plugin} failed: {type(error).__name__}: {error}") from error
+
+
+def _identity(plugin: Plugin, factory: Any) -> dict[str, str | int]:
+    identity = getattr(factory, "identity", None)
+    if not isinstance(identity, Mapping) or not set(IDENTITY_KEYS) <= identity.keys():
+        raise PluginError(f"{plugin} has no `identity` that says {', '.join(IDENTITY_KEYS)}")
+    if not isinstance(identity["dimension"], int) or identity["network"] != plugin.name:
+        raise PluginError(
+            f"{plugin}: the network of its `identity` must be {plugin.name!r}, its dimension a whole number"
+        )
+    return {key: identity[key] for key in IDENTITY_KEYS}
