@@ -142,7 +142,7 @@ class SetReader:
     def _held(self, record: SetRecord, rows: FeatureRows, shape: tuple[int, ...]) -> FeatureSet:
         """Features that were made here and now."""
         source = HeldFeatures(rows)
-        share = ExecutionShare(execution=self.worker.extraction(), samples=source.samples)
+        share = ExecutionShare(execution=self.worker.extraction(self.extractor), samples=source.samples)
         return FeatureSet(record, source.samples, source, lambda: moments_of(source), (share,), shape)
 
     def _statistics(self, given: Given) -> FeatureSet:
