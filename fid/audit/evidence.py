@@ -14,13 +14,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fid.audit.explain import SURE, Explanation, explain, features_of
+from fid.audit.explain import SURE, Explanation, explain, features_of, outputs_of
 from fid.audit.provenance import Provenance, provenance
 from fid.audit.sampling import Control, Distance, Rows, condensed, jackknife, measure, real_control, subset
 from fid.extractors import Extractor
 from fid.moments import Moments
 
 Images = NDArray[np.uint8]
+LOSSY_FORMATS = ("JPEG", "WEBP")
 Input = Literal[
     "generated images",
     "reference images",
@@ -76,6 +77,11 @@ class ImageSet:
             raise ValueError(f"{self.name}: row i of each must be sample i, but the counts are {counts}")
         if not counts and self.moments is None:
             raise ValueError(f"{self.name}: neither images nor features nor statistics")
+
+    @property
+    def lossy(self) -> bool:
+        """Some of its files are of a format that changes pixels, or have a palette."""
+        return any(name.startswith(LOSSY_FORMATS) or name.endswith(" P") for name in self.encodings)
 
     @property
     def count(self) -> int:
@@ -230,14 +236,43 @@ class Evidence:
         """Faults of stored images that explain how the two sides differ."""
         if self.generated.images is None or self.reference.images is None:
             return ()
+        sound = {side for side, made in self.provenances.items() if made.match == "as stored"}
+        features = (
+            self.generated.features if "generated" in sound else None,
+            self.reference.features if "reference" in sound else None,
+        )
+        suspect = self.off and len(sound) == len(self.provenances)
         return explain(
             self.generated.images,
             self.reference.images,
             self.extractor,
             self.budget,
             self.seed,
-            self.off and all(made.match == "as stored" for made in self.provenances.values()),
+            suspect,
+            features if self.generated.finite_features is self.generated.features else (None, None),
         )
+
+    @cached_property
+    def levelled(self) -> tuple[ImageSet, ImageSet]:
+        """Both sides after what happened to the images of one was done to the other too.
+
+        What still differs then is no fault of the images. The sides as they are where none was found, or
+        where no extractor can make features anew.
+        """
+        if not self.image_faults or self.extractor is None:
+            return self.generated, self.reference
+        sides = {"generated": self.generated, "reference": self.reference}
+        found = []
+        for side, held in sides.items():
+            if held.images is None:
+                return self.generated, self.reference
+            images = held.images[subset(len(held.images), self.budget, self.seed)]
+            for explanation in self.image_faults:
+                if explanation.side != side:
+                    images = explanation.fault.apply(images)
+            features, logits = outputs_of(self.extractor, images)
+            found.append(ImageSet(held.name, images, features, logits))
+        return found[0], found[1]
 
     @property
     def off(self) -> bool:

@@ -7,7 +7,7 @@ It must not know what a verdict is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -22,8 +22,9 @@ from fid.audit.sampling import Rows, condensed, jackknife, measure, real_control
 from fid.extractors import Extractor
 
 LEAST = 16  # images of a side, below which nothing is said
-GLANCED = 48  # images of a side whose pixel statistics choose families of faults
+GLANCED = 32  # images of a side whose pixel statistics choose families of faults
 SCREENED = 200  # images of a side whose pixel statistics choose the strength
+GLANCED_FEATURES = 256  # images of a side whose features choose among faults that pixels do not show
 CONFIRMED = 3  # families of candidates whose features are computed, best first
 ROUNDS = 3  # faults that may lie on top of each other
 BATCH = 256
@@ -61,11 +62,18 @@ class Explanation:
 
 def features_of(extractor: Extractor, images: Images) -> Rows:
     """(count, dimension) float32 of uint8 images, in batches of 256."""
+    return outputs_of(extractor, images)[0]
+
+
+def outputs_of(extractor: Extractor, images: Images) -> tuple[Rows, Rows | None]:
+    """Features (count, dimension) and logits (count, classes), where there are any, in batches of 256."""
     blocks = [
-        extractor(torch.from_numpy(np.ascontiguousarray(images[first : first + BATCH]))).features.numpy()
+        extractor(torch.from_numpy(np.ascontiguousarray(images[first : first + BATCH])))
         for first in range(0, len(images), BATCH)
     ]
-    return np.concatenate(blocks)
+    logits = [block.logits.numpy() for block in blocks if block.logits is not None]
+    features = np.concatenate([block.features.numpy() for block in blocks])
+    return features, np.concatenate(logits) if logits else None
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class _Looks:
     """
 
     def __init__(self, generated: Images, reference: Images, seed: int) -> None:
-        self._images = {"generated": generated, "reference": reference}
+        self.images: dict[Side, Images] = {"generated": generated, "reference": reference}
         self._seed = seed
         found = pixels.statistics(reference)
         self._widths = [values.shape[1] for values in found.values()]
@@ -109,8 +117,8 @@ class _Looks:
     def _changed(self, fault: Fault, side: Side) -> tuple[Rows, Rows]:
         """Rows of both sides after the one that is not `side` was damaged alike."""
         if side == "generated":
-            return self._rows["generated"], self._of(fault.apply(self._images["reference"]))
-        return self._of(fault.apply(self._images["generated"])), self._rows["reference"]
+            return self._rows["generated"], self._of(fault.apply(self.images["reference"]))
+        return self._of(fault.apply(self.images["generated"])), self._rows["reference"]
 
     def try_out(self, fault: Fault, side: Side) -> _Candidate:
         """A fault of one side with the distance that it leaves."""
@@ -131,12 +139,22 @@ class _Looks:
         return float(np.mean(values)) * scale, float(np.std(values, ddof=1)) * scale
 
     def _of_splits(self, rows: Rows, first: int, repeats: int) -> list[float]:
+        """Distances of random parts of `first` rows to the rest, by sums over the parts."""
         generator = np.random.default_rng(self._seed)
-        values = []
-        for _ in range(repeats):
-            order = generator.permutation(len(rows))
-            values.append(self._distance(rows[order[:first]], rows[order[first:]]))
-        return values
+        chosen = np.zeros((repeats, len(rows)))
+        chosen[:, :first] = 1
+        chosen = generator.permuted(chosen, axis=1)
+        sums, squares = chosen @ rows, chosen @ np.square(rows)
+        rest = len(rows) - first
+        means = sums / first, (rows.sum(axis=0) - sums) / rest
+        seconds = squares / first, (np.square(rows).sum(axis=0) - squares) / rest
+        spreads = [
+            np.sqrt(np.maximum(second - np.square(mean), 0))
+            for second, mean in zip(seconds, means, strict=True)
+        ]
+        apart = np.square(means[0] - means[1]) + np.square(spreads[0] - spreads[1])
+        distances: list[float] = np.log1p(np.add.reduceat(apart, self._starts, axis=1)).sum(axis=1).tolist()
+        return distances
 
 
 def explain(
@@ -146,6 +164,7 @@ def explain(
     budget: int = 2000,
     seed: int = 0,
     suspect: bool = False,
+    features: tuple[Rows | None, Rows | None] = (None, None),
 ) -> tuple[Explanation, ...]:
     """Faults that explain the difference of two sets of images, the most important first; often none.
 
@@ -156,11 +175,13 @@ def explain(
         budget: most images of a side that pass through it at a time.
         seed: of the subsets.
         suspect: the features are known to be off; else only looks beyond chance are followed.
+        features: of both sides' images, where they were made already.
     """
     if generated.shape[1:] != reference.shape[1:] or min(len(generated), len(reference)) < LEAST:
         return ()
-    ours = generated[subset(len(generated), budget, seed)]
-    theirs = reference[subset(len(reference), budget, seed + 1)]
+    chosen = subset(len(generated), budget, seed), subset(len(reference), budget, seed + 1)
+    ours, theirs = generated[chosen[0]], reference[chosen[1]]
+    known = [None if rows is None else rows[one] for rows, one in zip(features, chosen, strict=True)]
     families = families_for((generated.shape[1], generated.shape[2], generated.shape[3]))
     found: list[Explanation] = []
     excess: float | None = None
@@ -168,21 +189,23 @@ def explain(
         looks = _Looks(ours[:SCREENED], theirs[:SCREENED], seed)
         if not suspect and looks.before <= looks.chance():
             break
-        judge = None if extractor is None else _Judge(extractor, ours, theirs, seed)
+        judge = None if extractor is None else _Judge(extractor, ours, theirs, known, seed)
         if judge is not None and excess is None:
             excess = judge.excess
         glance = _Looks(ours[:GLANCED], theirs[:GLANCED], seed)
         ranked = _ranked(glance, looks, families)
         explanation = _best(looks, ranked, judge, excess)
+        if explanation is None and judge is not None and suspect:
+            explanation = _unseen(looks, families, judge)
         if explanation is None:
             break
         found.append(explanation)
         if explanation.complete:
             break
         if explanation.side == "generated":
-            theirs = explanation.fault.apply(theirs)
+            theirs, known[1] = explanation.fault.apply(theirs), None
         else:
-            ours = explanation.fault.apply(ours)
+            ours, known[0] = explanation.fault.apply(ours), None
         families = [family for family in families if family is not explanation.fault.family]
     return tuple(found)
 
@@ -219,12 +242,29 @@ def _best(
     return max(confirmed, key=lambda one: one.contribution or 0.0, default=None)
 
 
+def _unseen(looks: _Looks, families: list[Family], judge: _Judge) -> Explanation | None:
+    """The fault that features tell and statistics of pixels do not, if any explains the distance."""
+    faults = [fault for family in families if family.unseen for fault in family.faults()]
+    best = max(faults, key=judge.glance, default=None)
+    if best is None:
+        return None
+    gain, error = judge.gain(best, "generated")
+    if gain <= SURE * error:
+        return None
+    look = looks.try_out(best, "generated").look
+    complete = judge.excess - gain <= max(SURE * error, LEFT * judge.excess)
+    normal, _ = looks.control()
+    return Explanation(best, "generated", (looks.before, look, normal), complete, gain, error, judge.excess)
+
+
 def _ranked(glance: _Looks, looks: _Looks, families: list[Family]) -> list[_Candidate]:
     """The faults of the families that bring the looks closest, with the strength that fits, best first."""
     best = []
     for family in families:
         sides: tuple[Side, ...] = ("generated", "reference") if family.one_way else ("generated",)
         for side in sides:
+            if not family.possible(glance.images[side]):
+                continue
             tried = (glance.try_out(fault, side) for fault in family.faults())
             best.append(min(tried, key=lambda one: one.look))
     best.sort(key=lambda one: one.look)
@@ -246,15 +286,30 @@ def _refined(looks: _Looks, candidate: _Candidate) -> _Candidate:
 class _Judge:
     """Distances in the extractor's features between the same images, changed or not."""
 
-    def __init__(self, extractor: Extractor, ours: Images, theirs: Images, seed: int) -> None:
+    def __init__(
+        self,
+        extractor: Extractor,
+        ours: Images,
+        theirs: Images,
+        known: Sequence[Rows | None],
+        seed: int,
+    ) -> None:
         self._extractor = extractor
         self._images = {"generated": ours, "reference": theirs}
-        self._ours = features_of(extractor, ours)
-        theirs_now = features_of(extractor, theirs)
+        self._ours, theirs_now = (
+            features_of(extractor, images) if rows is None else rows
+            for images, rows in zip((ours, theirs), known, strict=True)
+        )
         self._theirs = condensed(theirs_now)
         self._seed = seed
         control = real_control(theirs_now, len(ours), len(theirs), seed)
         self.excess = measure(self._ours, self._theirs).value - control.mean
+
+    def glance(self, fault: Fault) -> float:
+        """Points less, of few images, when the reference is changed alike."""
+        reference = self._images["reference"][:GLANCED_FEATURES]
+        ours, theirs = self._ours[:GLANCED_FEATURES], features_of(self._extractor, fault.apply(reference))
+        return -measure(ours, theirs).value
 
     def gain(self, fault: Fault, side: Side) -> tuple[float, float]:
         """Points that vanish when the other side is changed alike, and their standard error."""

@@ -16,8 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.nn.functional import interpolate
+from torch.nn.functional import affine_grid, grid_sample, interpolate
 
+from fid.audit.pixels import colours_used
+
+PALETTE = 256  # colours at most
 _BLOCK = 16  # pixels of a side of JPEG's unit in colour
 _SHEET = 4096  # pixels of a side of many images that are coded as one
 
@@ -60,6 +63,8 @@ class Family:
         change: images and strength -> changed images.
         one_way: they destroy what no inverse change brings back, so each shows on one side only.
         resolution: how finely a strength can be told; 0: strengths are names, nothing lies between them.
+        possible: whether images can have such a fault at all, where that is cheaply told.
+        unseen: statistics of pixels may be the same before and after, so only features tell.
     """
 
     hypothesis: Hypothesis
@@ -69,6 +74,8 @@ class Family:
     change: Callable[[Images, float], Images]
     one_way: bool = False
     resolution: float = 0.0
+    possible: Callable[[Images], bool] = lambda images: True
+    unseen: bool = False
 
     def faults(self) -> list[Fault]:
         """One for each strength to begin with."""
@@ -105,7 +112,11 @@ def change_values(images: Images, function: Callable[[Array], Array]) -> Images:
 
 
 def _named(
-    hypothesis: Hypothesis, family: str, cases: dict[str, Callable[[Images], Images]], one_way: bool = False
+    hypothesis: Hypothesis,
+    family: str,
+    cases: dict[str, Callable[[Images], Images]],
+    one_way: bool = False,
+    unseen: bool = False,
 ) -> Family:
     """A family whose strengths are the numbers of named cases."""
     names, changes = list(cases), list(cases.values())
@@ -116,6 +127,7 @@ def _named(
         lambda number: names[int(number)],
         lambda images, number: changes[int(number)](images),
         one_way,
+        unseen=unseen,
     )
 
 
@@ -155,6 +167,14 @@ def _ranges() -> list[Family]:
         ),
         Family(
             "H4",
+            "contrast",
+            (0.3, 0.5, 0.7, 0.85, 1.2, 1.5, 2.0, 3.0),
+            lambda times: f"contrast times {times:.2g} about middle grey",
+            lambda images, times: change_values(images, lambda x: 0.5 + times * (x - 0.5)),
+            resolution=0.05,
+        ),
+        Family(
+            "H4",
             "offset",
             (-0.4, -0.2, -0.1, 0.1, 0.2, 0.4),
             lambda plus: f"values shifted by {plus:+.2g} of the range",
@@ -173,7 +193,7 @@ def _colours() -> list[Family]:
         f"channels in the order {name}": ordered(order) for order, name in names.items() if name != "RGB"
     }
     return [
-        _named("H4", "channel order", orders),
+        _named("H4", "channel order", orders, unseen=True),
         _named("H9", "grey", {"stored in grey": grey}, one_way=True),
     ]
 
@@ -221,6 +241,7 @@ def _storage() -> list[Family]:
             palette,
             one_way=True,
             resolution=1,
+            possible=lambda images: colours_used(images) <= PALETTE,
         ),
         Family(
             "H9",
@@ -305,13 +326,13 @@ def _geometry(height: int, width: int) -> list[Family]:
         turns["rows and columns exchanged"] = lambda images: images.swapaxes(2, 3)
     reach = max(2, min(height, width) // 4)
     steps = tuple(float(step) for step in range(-reach, reach + 1) if step)
-    families = [_named("H5", "orientation", turns)]
+    families = [_named("H5", "orientation", turns, unseen=True)]
     for axis, (back, forth) in ((3, ("left", "right")), (2, ("up", "down"))):
         for fill in ("black", "wrapped"):
             families.append(_shifts(axis, back, forth, fill, steps))
     for mode in ("bilinear", "nearest"):
         families.append(_resizes(mode))
-    return families
+    return [*families, _zooms()]
 
 
 def _shifts(axis: int, back: str, forth: str, fill: str, steps: tuple[float, ...]) -> Family:
@@ -334,6 +355,36 @@ def _resizes(mode: str) -> Family:
         one_way=True,
         resolution=0.05,
     )
+
+
+def _zooms() -> Family:
+    return Family(
+        "H5",
+        "zoom",
+        (0.6, 0.75, 0.88, 1.14, 1.33, 1.6, 2.0),
+        lambda factor: (
+            f"only the middle is there, {1 / factor:.2f} of each side, enlarged"
+            if factor > 1
+            else f"shrunk to {factor:.2f} of each side, with a black border"
+        ),
+        zoomed,
+        resolution=0.02,
+    )
+
+
+def zoomed(images: Images, factor: float) -> Images:
+    """Images enlarged about their middle and cut to their size, or shrunk and filled up with black."""
+    x = torch.from_numpy(np.ascontiguousarray(images)).float()
+    height, width = images.shape[2:]
+    scale = torch.tensor([[1 / factor, 0, 0], [0, 1 / factor, 0]]).expand(len(x), 2, 3)
+    grid = affine_grid(scale, [len(x), 1, height, width], align_corners=False)
+    source = x
+    if factor < 1:  # as many pixels of the source as one of the result takes up are averaged first
+        smaller = [max(1, round(side * factor)) for side in (height, width)]
+        source = interpolate(x, smaller, mode="bilinear", antialias=True)
+    fill = "border" if factor > 1 else "zeros"
+    found = grid_sample(source, grid, mode="bilinear", padding_mode=fill, align_corners=False)
+    return _as_uint8(found.numpy())
 
 
 def shifted(images: Images, by: int, axis: int, wrap: bool) -> Images:

@@ -6,18 +6,21 @@ match names the fault exactly; it needs a handful of images only. It must not kn
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from fid.audit.explain import features_of
-from fid.audit.faults import Images, families_for
+from fid.audit.faults import Fault, Images, families_for
 from fid.audit.sampling import Rows, subset
 from fid.extractors import Extractor
 
 COMPARED = 16  # images: a match in so many rows of features is no accident
+SCREENED = 4  # of them, whose features are made by every candidate first
+SCREEN = 0.02  # relative difference in these, about their own mean, that a candidate may have to go on
 SAME = 1e-3  # relative: float32 on other machines and in other batches differs by 1e-6 to 1e-4
 ALIKE = 0.03  # relative: bfloat16 and float16 arithmetic differ by 5e-3 to 2e-2
 
@@ -60,8 +63,11 @@ def provenance(
     if pooled_like(stored, own) is not None:
         name = f"map of {stored.shape[1] // own.shape[1]} positions, flattened instead of averaged"
         return Provenance("layer", name, 0.0, agreement, len(chosen))
-    for match, name, candidate in _candidates(some, extractor, variants):
-        left = relative_difference(stored, candidate)
+    few = some[:SCREENED]
+    for match, name, make in _candidates(extractor, variants, few):
+        if relative_difference(stored[:SCREENED], make(few)) > SCREEN:
+            continue
+        left = relative_difference(stored, make(some))
         if left <= SAME:
             return Provenance(match, name, left, agreement, len(chosen))
     if error <= ALIKE:
@@ -70,14 +76,18 @@ def provenance(
 
 
 def _candidates(
-    images: Images, extractor: Extractor, variants: Mapping[str, Extractor]
-) -> Iterator[tuple[Match, str, Rows]]:
-    """What else could have made them, cheapest first."""
+    extractor: Extractor, variants: Mapping[str, Extractor], images: Images
+) -> Iterator[tuple[Match, str, Callable[[Images], Rows]]]:
+    """What else could have made them, as functions of images, cheapest first."""
     for name, variant in variants.items():
-        yield "variant", name, _features(variant, images)
+        yield "variant", name, partial(_features, variant)
     for family in families_for((images.shape[1], images.shape[2], images.shape[3])):
         for fault in family.faults():
-            yield "preparation", fault.name, _features(extractor, fault.apply(images))
+            yield "preparation", fault.name, partial(_damaged_features, extractor, fault)
+
+
+def _damaged_features(extractor: Extractor, fault: Fault, images: Images) -> Rows:
+    return _features(extractor, fault.apply(images))
 
 
 def _features(extractor: Extractor, images: Images) -> Rows:

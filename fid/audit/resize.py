@@ -71,6 +71,6 @@ TEST = HypothesisTest(
     "H5",
     "resize filter or geometry",
     (frozenset({"generated images", "reference images"}), frozenset({"generated images", "an extractor"})),
-    10,
+    9,
     look,
 )

@@ -125,6 +125,6 @@ TEST = HypothesisTest(
     "H7",
     "sampler settings: final denoising, weights, steps, r, eps",
     (frozenset({"generated images", "reference images"}), frozenset({"the sampler's settings"})),
-    11,
+    10,
     look,
 )

@@ -94,6 +94,6 @@ TEST = HypothesisTest(
         frozenset({"generated images"}),
         frozenset({"reference images", "reference features", "an extractor"}),
     ),
-    9,
+    8,
     look,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,7 @@ class ColourNetwork(nn.Module):
         return (10 * maps.flatten(1) if self.flatten else pooled), self.head(pooled)
 
 
+@functools.cache
 def colour_extractor(
     seed: int = 1, resize: str = "half-pixel", train: bool = False, flatten: bool = False
 ) -> NetworkExtractor:
@@ -100,12 +102,22 @@ def colour_extractor(
     return extractor
 
 
+_MADE: dict[tuple[object, bytes], tuple[np.ndarray, np.ndarray | None]] = {}
+
+
 def image_set(name: str, images: np.ndarray, extractor: NetworkExtractor, **more: object) -> ImageSet:
-    """Images with the features and logits that an extractor gives."""
+    """Images with the features and logits that an extractor gives, which are made once."""
+    key = (extractor, hashlib.sha256(np.ascontiguousarray(images).data).digest())
+    if key not in _MADE:
+        _MADE[key] = _outputs(images, extractor)
+    return ImageSet(name, images, *_MADE[key], **more)  # type: ignore[arg-type]
+
+
+def _outputs(images: np.ndarray, extractor: NetworkExtractor) -> tuple[np.ndarray, np.ndarray | None]:
     blocks = [extractor(torch.from_numpy(np.ascontiguousarray(part))) for part in np.array_split(images, 4)]
     features = np.concatenate([block.features.numpy() for block in blocks])
     logits = [block.logits.numpy() for block in blocks if block.logits is not None]
-    return ImageSet(name, images, features, np.concatenate(logits) if logits else None, **more)  # type: ignore[arg-type]
+    return features, np.concatenate(logits) if logits else None
 
 
 def evidence(

@@ -18,16 +18,14 @@ from audit_cases import (
 from fid.audit import Evidence, Expectation, audit, faults
 from fid.moments import Moments
 
-COLOURS = slice(0, 320)
-
 
 def colours() -> tuple[np.ndarray, np.ndarray]:
-    return colour_images(320, 1)[0], colour_images(420, 2)[0]
+    return colour_images(240, 1)[0], colour_images(320, 2)[0]
 
 
 def halves() -> tuple[np.ndarray, np.ndarray]:
     images, _ = digits()
-    return images[:800], images[800:]
+    return images[:500], images[1000:1600]
 
 
 def names(case: Evidence) -> list[str]:
@@ -41,16 +39,20 @@ def first(case: Evidence) -> tuple[str, str]:
     return report.found[0].test, report.found[0].reason
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_nothing_is_found_between_random_halves_of_digits(seed: int):
+@pytest.mark.parametrize(
+    ("seed", "generated", "real"), [(0, 800, 997), (1, 800, 997), (2, 330, 900), (3, 700, 330), (4, 340, 360)]
+)
+def test_nothing_is_found_between_random_parts_of_digits(seed: int, generated: int, real: int):
     images, _ = digits()
     order = np.random.default_rng(seed).permutation(len(images))
-    case = evidence(images[order[:800]], images[order[800:]], digits_cnn(), seed=seed)
-    assert names(case) == []
+    ours, theirs = images[order[:generated]], images[order[generated : generated + real]]
+    assert names(evidence(ours, theirs, digits_cnn(), seed=seed)) == []
 
 
-def test_nothing_is_found_between_draws_of_colour_images():
-    assert names(evidence(*colours(), colour_extractor())) == []
+@pytest.mark.parametrize(("seed", "generated", "real"), [(1, 330, 420), (5, 600, 330), (9, 350, 600)])
+def test_nothing_is_found_between_draws_of_colour_images(seed: int, generated: int, real: int):
+    drawn = colour_images(generated, seed)[0], colour_images(real, seed + 1)[0]
+    assert names(evidence(*drawn, colour_extractor(), seed=seed)) == []
 
 
 def test_nothing_is_found_in_a_clean_run_that_gives_the_expected_value():
@@ -68,12 +70,12 @@ def shown_in_digits() -> dict[str, tuple[np.ndarray, str, str]]:
     generated, _ = halves()
     return {
         "noise": (faults.add_noise(generated, 2.55), "H7", "noise of standard deviation"),
-        "more noise": (faults.add_noise(generated, 17), "H7", "noise of standard deviation"),
         "signed range": (faults.change_values(generated, lambda x: 2 * x - 1), "H4", "[-1, 1]"),
         "gamma": (faults.change_values(generated, lambda x: x**1.37), "H4", "gamma 1."),
         "JPEG": (faults.jpeg(generated, 55), "H9", "JPEG"),
         "mirrored": (generated[..., ::-1], "H5", "mirrored"),
         "shifted": (faults.shifted(generated, 1, 3, False), "H5", "right by 1"),
+        "enlarged": (faults.zoomed(generated, 1.25), "H5", "only the middle"),
         "blurred": (faults.resized(generated, 1.7, "bilinear"), "H5", "resized"),
     }
 
@@ -89,11 +91,10 @@ def test_a_fault_of_stored_digits_is_named(fault: str):
 def shown_in_colours() -> dict[str, tuple[np.ndarray, str, str]]:
     generated, _ = colours()
     return {
-        "channels": (generated[:, ::-1], "H4", "BGR"),
+        "channels": (generated[:, [2, 0, 1]], "H4", "BRG"),
         "grey": (faults.grey(generated), "H9", "grey"),
         "JPEG": (faults.jpeg(generated, 58), "H9", "JPEG"),
         "palette": (faults.palette(generated, 20), "H9", "palette"),
-        "scaled twice": (faults.change_values(generated, lambda x: 4 * x - 3), "H4", "twice"),
     }
 
 
@@ -248,9 +249,9 @@ def test_nearly_the_same_images():
 
 def test_missing_shards():
     generated, reference = halves()
-    case = evidence(generated[:600], reference, digits_cnn())
-    index = np.concatenate([np.arange(300), np.arange(500, 800)])
-    key, reason = first(replace(case, generated=replace(case.generated, index=index, samples=800)))
+    case = evidence(generated, reference, digits_cnn())
+    index = np.concatenate([np.arange(300), np.arange(500, 700)])
+    key, reason = first(replace(case, generated=replace(case.generated, index=index, samples=700)))
     assert key == "H10"
     assert "200 samples are missing, [300, 500) first" in reason
     assert first(replace(case, generated=replace(case.generated, samples=1000)))[0] == "H10"
