@@ -204,6 +204,10 @@ class StorePaths:
         """Weights of a model or an extractor, in whatever format they came."""
         return f"models/{sha256}"
 
+    def likelihood(self, fingerprint: str, number: int, images: range) -> str:
+        """Bits of some images in one pass over a data set; `fingerprint` is that of what was asked."""
+        return f"likelihoods/{fingerprint}/{number}-{images.start}-{images.stop}.json"
+
     def reference_index(self, name: str, source: str) -> str:
         """Which content a data set had when its features were built; `source` is a hash of its path."""
         return f"references/index/{name}-{source[:12]}.json"
