@@ -1,14 +1,17 @@
 """The loop of a run: gives assignments to workers until nothing is left, whatever happens to the workers.
 
 Failures of the code and of the machine are counted apart: a shard whose code failed three times is set aside,
-a shard whose worker was lost goes back to any ready worker. It must not know Ray, nor what an image is.
+a shard whose worker was lost goes back to any ready worker. A configuration that only fails is set aside as a
+whole. It must not know Ray, nor what an image is.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 
 from cluster.account import Account, Attempted, Incident, Observer, Outcome, Running
@@ -30,9 +33,13 @@ from jobs.assignment import Assignment, Receipt
 from jobs.events import EventKind, How
 
 MAX_FAILURES = 3  # of the code, before a shard is set aside
+MAX_DIVERGED = 2  # of a sampler: with the same noise it would diverge again, on the same kind of machine
+MAX_REPAIRS = 3  # of the files that one reduction reads
+HOPELESS = 3  # shards of a configuration set aside with none done: the others are not tried
 MAX_LOSSES = 10  # workers that a shard may take down with it, before it is set aside
 MAX_IDLE_LOSSES = 20  # workers lost one after the other without an assignment: they cannot live here
 STRAGGLER = 3.0  # times the median duration, after which a shard gets a duplicate
+STRAGGLER_SECONDS = 10.0  # and not before: what is over soon is not worth a second worker
 BACKOFF = (5.0, 10.0, 20.0, 40.0, 60.0, 60.0)  # seconds to wait, time after time, while storage fails
 DRAIN_GRACE = 60.0  # seconds that workers have to snapshot
 PATIENCE = 60.0  # seconds without any worker, before that is said
@@ -62,11 +69,13 @@ class Driver:
         self._clock = clock
         self._closing = closing
         self._closed = False  # the hours of work are over
+        self._idle: set[int] = set()  # ready workers without an assignment
         self._failures: Counter[Assignment] = Counter()
         self._losses: Counter[Assignment] = Counter()
         self._idle_losses = 0  # in a row
         self._duplicated: set[Assignment] = set()
         self._settled: set[Assignment] = set()  # of the duplicated: done or set aside
+        self._hopeless: set[str] = set()  # configurations set aside as a whole
         self._durations: dict[str, deque[float]] = {}  # of shards, seconds, by configuration
         self._backoff = 0  # how often in a row storage has failed
         self._resume_at = 0.0  # nothing is assigned before, because storage failed
@@ -120,10 +129,15 @@ class Driver:
             self._pool.drain()
 
     def _assign(self) -> None:
-        for worker in sorted(self._account.workers.keys() - self._account.running.keys()):
-            assignment = self._queue.take(worker) or self._straggler()
+        late: deque[Assignment] | None = None
+        for worker in sorted(self._idle):
+            assignment = self._queue.take(worker)
             if assignment is None:
-                return
+                late = self._stragglers() if late is None else late
+                if not late:
+                    return
+                assignment = self._duplicate(late.popleft())
+            self._idle.discard(worker)
             self._pool.submit(worker, assignment)
             self._account.running[worker] = Running(assignment, self._clock())
 
@@ -162,6 +176,7 @@ class Driver:
 
     def _joined(self, event: Ready) -> None:
         self._account.workers[event.worker] = event
+        self._idle.add(event.worker)
         text = f"worker {event.worker} is ready on {event.where}"
         self._observer.happened(
             Incident("joined", text, worker=event.worker, node=event.node, device=event.device)
@@ -170,6 +185,8 @@ class Driver:
     def _ended(self, worker: int, how: How, cause: str = "", receipt: Receipt | None = None) -> Running:
         """The worker is idle again, or gone."""
         run = self._account.running.pop(worker)
+        if how != "lost":
+            self._idle.add(worker)
         now = self._clock()
         lost = run.at_risk(now) if how in ("failed", "lost") else 0.0
         if how != "given_up" and run.assignment in self._settled:  # the slower of two
@@ -214,23 +231,29 @@ class Driver:
             self._tell("failed", run, f"{self._observer.name(assignment)}: {error}", where, event.cause)
             self._give_back(assignment)
             self._wait_for_storage(event.error)
-        elif event.cause == "overlap":
+            return
+        if event.cause == "overlap":
             self._replan(assignment)
+            return
+        self._failures[assignment] += 1
+        attempts = self._failures[assignment]
+        repairable = event.cause == "damage" and assignment.kind == "reduce"
+        most = MAX_DIVERGED if event.cause == "diverged" else MAX_REPAIRS + 1 if repairable else MAX_FAILURES
+        name = self._observer.name(assignment)
+        text = f"{name} failed, attempt {attempts} of {most}: {error}"
+        self._tell("failed", run, text, where, event.cause)
+        if attempts >= most:
+            self._set_aside(assignment, attempts, event.traceback)
+        elif repairable:
+            self._repair(assignment)
         else:
-            self._failures[assignment] += 1
-            attempts = self._failures[assignment]
-            name = self._observer.name(assignment)
-            text = f"{name} failed, attempt {attempts} of {MAX_FAILURES}: {error}"
-            self._tell("failed", run, text, where, event.cause)
-            if attempts >= MAX_FAILURES:
-                self._set_aside(assignment, attempts, event.traceback)
-            else:
-                self._give_back(assignment)
+            self._give_back(assignment)
 
     def _lost(self, event: Lost) -> None:
         busy = event.worker in self._account.running
         run = self._ended(event.worker, "lost", "machine") if busy else None
         where = self._account.workers.pop(event.worker, None)
+        self._idle.discard(event.worker)
         self._queue.forget(event.worker)
         if run is None:
             if where is not None:
@@ -266,7 +289,11 @@ class Driver:
     def _give_back(self, assignment: Assignment) -> None:
         """Queue again, unless it is done or another worker is at it."""
         running = self._account.running.values()
-        if assignment not in self._settled and all(run.assignment != assignment for run in running):
+        if assignment in self._settled or any(run.assignment == assignment for run in running):
+            return
+        if assignment.kind == "sample" and assignment.configuration in self._hopeless:
+            self._leave(assignment.configuration, 1)
+        else:
             self._queue.add(assignment)
 
     def _set_aside(self, assignment: Assignment, attempts: int, error: str) -> None:
@@ -274,8 +301,32 @@ class Driver:
         self._account.failed += 1
         self._observer.set_aside(assignment, attempts, error)
         if assignment.kind == "sample":
-            self._account.tallies[assignment.configuration].failed += 1
+            tally = self._account.tallies[assignment.configuration]
+            tally.failed += 1
             self._close_shard(assignment.configuration)
+            if tally.failed >= HOPELESS and not tally.done:
+                self._abandon(assignment)
+
+    def _abandon(self, assignment: Assignment) -> None:
+        """Every shard of a configuration has failed so far: do not try those that are left."""
+        if assignment.configuration in self._hopeless:
+            return
+        self._hopeless.add(assignment.configuration)
+        left = self._queue.withdraw(assignment)
+        self._leave(assignment.configuration, left)
+        name = self._observer.name(assignment)
+        text = (
+            f"{name} is the last of {HOPELESS} that failed, and none of its configuration was done: "
+            f"{left} that wait are set aside untried"
+        )
+        self._observer.happened(Incident("set_aside", text, assignment))
+
+    def _leave(self, configuration: str, shards: int) -> None:
+        """Shards of a configuration that was set aside: not tried again by this run."""
+        tally = self._account.tallies[configuration]
+        tally.failed += shards
+        tally.unfinished -= shards
+        self._account.failed += shards
 
     def _settle(self, assignment: Assignment) -> None:
         """Remember the end of an assignment if a duplicate of it is still under way."""
@@ -302,17 +353,33 @@ class Driver:
 
     def _replan(self, assignment: Assignment) -> None:
         """Part of the range was done under another name: queue what is left of it."""
-        shards = self._observer.replan(assignment)
-        name = self._observer.name(assignment)
-        text = f"{name}: partly done meanwhile; {len(shards)} shards are left of it"
+        if self._queue_what_is_left(assignment, "partly done meanwhile"):
+            self._settle(assignment)
+            self._close_shard(assignment.configuration)
+
+    def _repair(self, reduction: Assignment) -> None:
+        """Files that a reduction reads were damaged, and moved away: make them again, then reduce."""
+        if self._queue_what_is_left(reduction, "what was damaged is made again"):
+            tally = self._account.tallies[reduction.configuration]
+            tally.reference = replace(reduction, kind="reference")  # skips what is whole
+            self._queue.add(tally.reference)
+
+    def _queue_what_is_left(self, assignment: Assignment, why: str) -> bool:
+        """Plan the range of an assignment anew. False, with the assignment given back, if storage fails."""
+        try:
+            shards = self._observer.replan(assignment)
+        except OSError as error:
+            self._give_back(assignment)
+            self._wait_for_storage(str(error))
+            return False
+        text = f"{self._observer.name(assignment)}: {why}; {len(shards)} shards are left of it"
         self._observer.happened(Incident("replanned", text, assignment, requeued=len(shards)))
-        self._settle(assignment)
         self._account.tallies[assignment.configuration].unfinished += len(shards)
         for samples in reversed(shards):
             self._queue.add(
                 Assignment("sample", assignment.sweep, assignment.fingerprint, samples.start, samples.stop)
             )
-        self._close_shard(assignment.configuration)
+        return True
 
     def _wait_for_storage(self, error: str) -> None:
         if self._clock() < self._resume_at:
@@ -328,20 +395,26 @@ class Driver:
 
     # --- the tail -------------------------------------------------------------------------------------------
 
-    def _straggler(self) -> Assignment | None:
-        """A shard to be run once more, where the queue has nothing left."""
+    def _stragglers(self) -> deque[Assignment]:
+        """Shards to be run once more, where the queue has nothing left."""
         now = self._clock()
-        for run in self._account.running.values():
-            durations = self._durations.get(run.assignment.configuration)
-            if run.assignment in self._duplicated or run.assignment.kind != "sample" or not durations:
-                continue
-            if now - run.started > STRAGGLER * median(durations):
-                self._duplicated.add(run.assignment)
-                name = self._observer.name(run.assignment)
-                text = f"{name} takes over {STRAGGLER:g} times the median: duplicated"
-                self._observer.happened(Incident("duplicated", text, run.assignment))
-                return run.assignment
-        return None
+        limits = {
+            configuration: max(STRAGGLER * median(durations), STRAGGLER_SECONDS)
+            for configuration, durations in self._durations.items()
+        }
+        return deque(
+            run.assignment
+            for run in self._account.running.values()
+            if run.assignment.kind == "sample"
+            and run.assignment not in self._duplicated
+            and now - run.started > limits.get(run.assignment.configuration, math.inf)
+        )
+
+    def _duplicate(self, assignment: Assignment) -> Assignment:
+        self._duplicated.add(assignment)
+        text = f"{self._observer.name(assignment)} takes over {STRAGGLER:g} times the median: duplicated"
+        self._observer.happened(Incident("duplicated", text, assignment))
+        return assignment
 
     def _trim(self) -> None:
         """Give back what the tail does not need: workers not there yet, and idle ones beyond a few spare."""
@@ -350,8 +423,8 @@ class Driver:
         if not self._waiting_released and self._account.workers:
             self._waiting_released = True
             self._pool.release_waiting()
-        idle = sorted(self._account.workers.keys() - self._account.running.keys())
-        for worker in idle[1 + len(self._account.running) // 8 :]:
+        for worker in sorted(self._idle)[1 + len(self._account.running) // 8 :]:
             self._pool.release(worker)
             self._queue.forget(worker)
+            self._idle.discard(worker)
             del self._account.workers[worker]

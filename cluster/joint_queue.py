@@ -53,6 +53,9 @@ class JointQueue:
                 return assignment
         return None
 
+    def withdraw(self, assignment: Assignment) -> int:
+        return self._queues[assignment.sweep].withdraw(assignment)
+
     def forget(self, worker: int) -> None:
         sweep = self._last.pop(worker, None)
         if sweep is not None:

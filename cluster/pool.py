@@ -12,9 +12,11 @@ from typing import Literal, Protocol
 from jobs.assignment import Assignment, Receipt
 
 #: `code`: an exception of the work itself, which another try would most likely raise again.
+#: `diverged`: a sampler's images are not finite or out of range, as the same noise would make them again.
+#: `damage`: files that were read are not what their markers say, and were moved away.
 #: `storage`: the store did not answer or is full, which waiting may mend.
 #: `overlap`: part of the range was done under another name meanwhile, so its gaps must be planned again.
-Cause = Literal["code", "storage", "overlap"]
+Cause = Literal["code", "diverged", "damage", "storage", "overlap"]
 
 
 class PoolError(Exception):

@@ -47,6 +47,9 @@ class PendingWork(Protocol):
     def forget(self, worker: int) -> None:
         """The worker is gone."""
 
+    def withdraw(self, assignment: Assignment) -> int:
+        """Take out the shards of an assignment's configuration that are pending; returns their number."""
+
 
 class WorkQueue:
     """Pending assignments of a sweep. A shard is in it, or with a worker, or done: never twice."""
@@ -97,6 +100,14 @@ class WorkQueue:
         if held is not None:
             self._workers[held] -= 1
             self._push(self._works[held])
+
+    def withdraw(self, assignment: Assignment) -> int:
+        """Take out the shards of an assignment's configuration that are pending; returns their number."""
+        work = self._works[assignment.fingerprint]
+        number = len(work.pending)
+        work.pending.clear()
+        self._shards[work.priority] -= number
+        return number
 
     def _choose(self, worker: int, priority: int) -> ConfigurationWork:
         held = self._works.get(self._held.get(worker, ""))

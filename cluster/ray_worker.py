@@ -130,11 +130,16 @@ class ShardWorker:
 
 def cause_of(error: Exception) -> Cause:
     """What an exception of the work means for the driver."""
-    from jobs.commit import OverlapError
+    from jobs.commit import DamageError, OverlapError
+    from jobs.images import BadImagesError
     from jobs.store import StoreUnavailableError
 
     if isinstance(error, OverlapError):
         return "overlap"
+    if isinstance(error, BadImagesError):
+        return "diverged"
+    if isinstance(error, DamageError):
+        return "damage"
     if isinstance(error, StoreUnavailableError):
         return "storage"
     if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:

@@ -159,7 +159,8 @@ class RunObserver:
         if assignment.kind == "sample":
             samples = range(assignment.first, assignment.last)
             paths = self._paths.configuration(assignment.fingerprint)
-            set_aside(self._store, paths, Failure(samples, attempts, error))
+            with self._spared():
+                set_aside(self._store, paths, Failure(samples, attempts, error))
         else:
             self.note(error)
 

@@ -80,7 +80,10 @@ def warnings(
     """What a reader of the score must know."""
     found = []
     if len(executions) > 1:
-        shares = ", ".join(f"{share.samples:,} on {share.execution.device}" for share in executions)
+        shares = ", ".join(
+            f"{share.samples:,} on {share.execution.device} (micro-batch {share.execution.micro_batch})"
+            for share in executions
+        )
         found.append(f"made under {len(executions)} execution identities: {shares}")
     found += few_samples(configuration.samples, reference_count, extractor.dimension)
     return tuple(found)

@@ -34,12 +34,12 @@ from jobs.extraction import extract
 from jobs.features import write_features
 from jobs.images import ImageRows, committed_images, write_images
 from jobs.paths import RangeFolder, SweepPaths, range_root
-from jobs.reduce import reduce_configuration
+from jobs.reduce import IncompleteError, reduce_configuration
 from jobs.references import build_reference
 from jobs.sampling import ShardSampling
 from jobs.snapshots import Progress, Snapshots
 from jobs.store import Store
-from jobs.worker import WorkerState
+from jobs.worker import WorkerState, ran_out_of_memory
 from sdesampling.samplers import Sampler
 
 
@@ -63,14 +63,19 @@ def perform(assignment: Assignment, store: Store, worker: WorkerState, context: 
 
 
 def _reduce(assignment: Assignment, configuration: Configuration, store: Store) -> None:
-    """Reduce; what turns out to be damaged is moved away, so that the next run makes it again."""
+    """Reduce; what turns out to be damaged is moved away.
+
+    Raises DamageError when files are damaged or missing: to be made again before the next try.
+    """
     try:
         reduce_configuration(store, assignment.sweep, configuration)
     except DamageError as error:
         if not error.names:
             raise
         incident = quarantine(store, range_root(error.names[0]), error.names, str(error))
-        raise DamageError(f"{error}; quarantined as {incident}: run the sweep again") from error
+        raise DamageError(f"{error}; quarantined as {incident}", error.names) from error
+    except (IncompleteError, FileNotFoundError) as error:  # somebody else moved what was damaged
+        raise DamageError(str(error)) from error
 
 
 def _build_references(
@@ -127,7 +132,15 @@ class _Shard:
         return Receipt(self._assignment, self._images, self._evaluations, self._seconds, tuple(self._notes))
 
     def _make_images(self) -> tuple[Marker, list[ImageRows]]:
+        """Images at the worker's micro-batch, or at the largest smaller one that memory suffices for."""
         refuse_overlap(self._store, self._paths.images, self._samples)
+        while (made := self._try_to_make_images()) is None:
+            smaller = self._worker.execution(self._configuration).micro_batch
+            self._notes.append(f"out of memory: begun again with a micro-batch of {smaller}")
+        return made
+
+    def _try_to_make_images(self) -> tuple[Marker, list[ImageRows]] | None:
+        """None when memory was short, and the worker's micro-batch is halved now."""
         with self._clock("load"):
             sampler = self._worker.sampler(self._store, self._configuration)
         execution = self._worker.execution(self._configuration)
@@ -141,9 +154,15 @@ class _Shard:
         sampling = ShardSampling(
             self._configuration, self._samples, sampler, snapshots, self._context, self._worker.device
         )
-        with self._clock("sample"):
-            done = sampling.run()
-        self._evaluations += sampling.evaluations
+        try:
+            with self._clock("sample"):
+                done = sampling.run()
+        except (MemoryError, RuntimeError) as error:
+            if not (ran_out_of_memory(error) and self._worker.halve_micro_batch(self._configuration)):
+                raise
+            return None
+        finally:
+            self._evaluations += sampling.evaluations
         self._notes += sampling.notes
         with self._clock("write"):
             blocks = _image_rows(self._configuration, sampler, done)

@@ -40,6 +40,7 @@ class WorkerState:
         self._sampler: tuple[str, Sampler] | None = None
         self._source: tuple[str, build.Source] | None = None
         self._extractors: dict[str, FeatureExtractor] = {}
+        self._largest: dict[str, int] = {}  # micro-batch that memory sufficed for, by model, once it did not
 
     def configuration(self, store: Store, sweep: str, fingerprint: str) -> Configuration:
         """Read a configuration from its spec.json.
@@ -72,7 +73,18 @@ class WorkerState:
     def execution(self, configuration: Configuration) -> Execution:
         """What the bits of this configuration's images depend on beside itself."""
         plugins = provide_networks(configuration.model.plugins)
-        return self._execution(_micro_batch(configuration), configuration.arithmetic, plugins)
+        return self._execution(self._micro_batch(configuration), configuration.arithmetic, plugins)
+
+    def halve_micro_batch(self, configuration: Configuration) -> bool:
+        """After memory was short: from now on this model gets half as much at once, here. False at 1."""
+        micro_batch = self._micro_batch(configuration)
+        if micro_batch == 1:
+            return False
+        self._largest[_model_key(configuration)] = micro_batch // 2
+        self._source = self._sampler = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return True
 
     def extraction(self, extractor: Extractor) -> Execution:
         """What the bits of features depend on beside images and extractor."""
@@ -81,7 +93,7 @@ class WorkerState:
         return self._execution(BATCH, "float32", versions)
 
     def _load_source(self, store: Store, configuration: Configuration) -> build.Source:
-        micro_batch = _micro_batch(configuration)
+        micro_batch = self._micro_batch(configuration)
         if configuration.precision == "auto":
             raise ValueError(f"{configuration.name}: precision auto was not decided; submit the sweep again")
         key = canonical_json(
@@ -105,6 +117,12 @@ class WorkerState:
             self._source = (key, source)
         return self._source[1]
 
+    def _micro_batch(self, configuration: Configuration) -> int:
+        """Samples that pass through a network together, never more than a group."""
+        asked = configuration.resources.micro_batch or MAX_MICRO_BATCH
+        largest = self._largest.get(_model_key(configuration), asked)
+        return min(asked, largest, configuration.group_size)
+
     def _execution(self, micro_batch: int, precision: str, plugins: dict[str, str]) -> Execution:
         if self.device.type == "cuda":
             device = torch.cuda.get_device_name(self.device)
@@ -121,9 +139,14 @@ class WorkerState:
         )
 
 
-def _micro_batch(configuration: Configuration) -> int:
-    """Samples that pass through a network together, never more than a group."""
-    return min(configuration.resources.micro_batch or MAX_MICRO_BATCH, configuration.group_size)
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an exception of PyTorch says that there was not enough memory, of the device or of the host."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or "can't allocate memory" in str(error)  # PyTorch's on the CPU is a bare RuntimeError
+
+
+def _model_key(configuration: Configuration) -> str:
+    return canonical_json(configuration.model.identity)
 
 
 def best_device() -> str:

@@ -21,7 +21,7 @@ RESTART = 4.0  # seconds after which a lost worker is ready again
 class Fault:
     """What happens to an attempt, after a fraction of its time."""
 
-    kind: Literal["code", "storage", "overlap", "lost", "hang"]
+    kind: Literal["code", "diverged", "damage", "storage", "overlap", "lost", "hang"]
     after: float = 0.5
 
 

@@ -12,7 +12,17 @@ from fake_pool import FakePool, Fault
 
 from cluster.account import Account, Attempted, Incident, Outcome, Tally
 from cluster.display import QUIET
-from cluster.driver import BACKOFF, DRAIN_GRACE, MAX_FAILURES, MAX_LOSSES, Driver
+from cluster.driver import (
+    BACKOFF,
+    DRAIN_GRACE,
+    HOPELESS,
+    MAX_DIVERGED,
+    MAX_FAILURES,
+    MAX_LOSSES,
+    MAX_REPAIRS,
+    STRAGGLER_SECONDS,
+    Driver,
+)
 from cluster.pool import PoolError
 from cluster.queue import ConfigurationWork, WorkQueue
 from jobs.assignment import Assignment, Receipt
@@ -169,6 +179,83 @@ def test_code_that_fails_three_times_sets_its_shard_aside_and_the_rest_goes_on()
     assert run.done("reduce") == {"a": [], "b": [0]}  # no score of an incomplete configuration
 
 
+def test_a_sampler_that_diverges_is_tried_once_more_only():
+    def fault(worker: int, assignment: Assignment, attempt: int) -> Fault | None:
+        return Fault("diverged") if assignment == sample("a", 2) else None
+
+    run = Run(FakePool(2, fault=fault), {"a": 6})
+    assert run().exit_code == 1
+    assert run.pool.attempts[sample("a", 2)] == MAX_DIVERGED == 2
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_configuration_that_always_fails_is_set_aside_and_the_rest_goes_on(workers):
+    def fault(worker: int, assignment: Assignment, attempt: int) -> Fault | None:
+        return Fault("code") if assignment.fingerprint == "a" else None
+
+    run = Run(FakePool(workers, fault=fault), {"a": 500, "b": 20})
+    outcome = run()
+    assert (outcome.exit_code, outcome.failed) == (1, 500)
+    assert run.done()["b"] == list(range(20))
+    assert run.done("reduce") == {"a": [], "b": [0]}
+    tally = run.account.tallies["sweep/a"]
+    assert (tally.unfinished, tally.failed, tally.done) == (0, 500, 0)
+    tried = sum(count for item, count in run.pool.attempts.items() if item.fingerprint == "a")
+    assert tried <= MAX_FAILURES * (HOPELESS + workers)
+    assert any("set aside untried" in note for note in run.notebook.notes)
+
+
+def test_a_configuration_that_fails_now_and_then_is_not_given_up():
+    def fault(worker: int, assignment: Assignment, attempt: int) -> Fault | None:
+        return Fault("code") if assignment.fingerprint == "a" and assignment.first // SHARD % 2 else None
+
+    run = Run(FakePool(2, fault=fault), {"a": 20})
+    assert run().failed == 10
+    assert run.done()["a"] == list(range(0, 20, 2))
+
+
+def test_damage_that_a_reduction_meets_is_made_again_in_the_same_run():
+    def fault(worker: int, assignment: Assignment, attempt: int) -> Fault | None:
+        return Fault("damage") if assignment.kind == "reduce" and attempt == 0 else None
+
+    run = Run(FakePool(2, fault=fault), {"a": 4}, left=[shard(1), shard(3)])
+    assert run().exit_code == 0
+    assert run.done()["a"] == [0, 1, 1, 2, 3, 3]
+    assert run.done("reference") == {"a": [0]}
+    assert run.done("reduce") == {"a": [0]}
+    order = [receipt.assignment for receipt in run.notebook.receipts]
+    assert order[-1] == reduction("a")
+
+
+def test_damage_that_comes_back_sets_the_reduction_aside():
+    run = Run(
+        FakePool(2, fault=lambda worker, item, attempt: Fault("damage") if item.kind == "reduce" else None),
+        {"a": 4},
+        left=[shard(1)],
+    )
+    assert run().exit_code == 1
+    assert run.pool.attempts[reduction("a")] == MAX_REPAIRS + 1
+
+
+def test_storage_that_fails_while_gaps_are_planned_delays_and_heals():
+    run = Run(FakePool(1, fault=first_attempts(a0=Fault("overlap"))), {"a": 3}, [range(4, 8)])
+    answers = iter([OSError("storage is away")])
+    replan = run.notebook.replan
+
+    def flaky(assignment: Assignment) -> list[range]:
+        for error in answers:
+            raise error
+        return replan(assignment)
+
+    run.notebook.replan = flaky
+    run.pool._fault = lambda worker, item, attempt: (
+        Fault("overlap") if item == sample("a", 0) and attempt < 2 else None
+    )
+    assert run().exit_code == 0
+    assert run.pool.now > BACKOFF[0]
+    assert run.done("reduce") == {"a": [0]}
+
+
 def test_losses_do_not_count_as_failures_of_the_code():
     def fault(worker: int, assignment: Assignment, attempt: int) -> Fault | None:
         return Fault("lost") if assignment == sample("a", 2) and attempt < MAX_LOSSES - 1 else None
@@ -247,9 +334,24 @@ def test_a_straggler_gets_one_duplicate_and_the_first_to_finish_counts():
     assert run.account.tallies["sweep/a"].done == 6
 
 
+def test_a_shard_that_is_over_soon_gets_no_duplicate():
+    pool = FakePool(2, seconds=lambda worker, item: STRAGGLER_SECONDS - 1 if item == sample("a", 5) else 1.0)
+    run = Run(pool, {"a": 6})
+    assert run().exit_code == 0
+    assert pool.attempts[sample("a", 5)] == 1
+
+
+def test_every_straggler_of_the_tail_gets_a_duplicate_of_its_own():
+    hanging = {f"a{number}": Fault("hang") for number in (4, 5, 6)}
+    pool = FakePool(8, fault=first_attempts(**hanging))
+    run = Run(pool, {"a": 24})
+    assert run().exit_code == 0
+    assert [pool.attempts[sample("a", number)] for number in range(3, 8)] == [1, 2, 2, 2, 1]
+
+
 def test_a_duplicate_that_finishes_late_is_not_counted_twice():
     slow = FakePool(
-        2, seconds=lambda worker, item: 7.0 if item == sample("a", 5) else 1.0, ready_after=lambda w: 0.1 * w
+        2, seconds=lambda worker, item: 25.0 if item == sample("a", 5) else 1.0, ready_after=lambda w: 0.1 * w
     )
     run = Run(slow, {"a": 6, "b": 12})
     assert run().exit_code == 0
