@@ -6,7 +6,6 @@ It must not know the queue or other workers.
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import threading
@@ -16,31 +15,13 @@ from dataclasses import dataclass
 
 import ray
 
-from cluster.pool import Cause, Failed, Finished, GivenUp
+from cluster.pool import Failed, Finished, GivenUp
 from jobs.assignment import Assignment, Drained
 
 CONTROL = "control"  # concurrency group whose methods answer while an assignment runs
 #: A worker computes in as many threads as it was given CPUs, whatever the libraries think of the machine.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 MAX_TRACEBACK = 20_000  # characters kept, the last ones
-
-#: Errors of the operating system that say nothing about the work: the store is full, away or read-only.
-STORAGE_ERRORS = frozenset(
-    {
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EROFS,
-        errno.EIO,
-        errno.ESTALE,
-        errno.ETIMEDOUT,
-        errno.ENOTCONN,
-        errno.ECONNRESET,
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.ENETUNREACH,
-        errno.EBUSY,
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -94,6 +75,7 @@ class ShardWorker:
         """Do an assignment, to whatever end."""
         import torch
 
+        from cluster.causes import cause_of
         from jobs.work import perform
 
         torch.set_num_threads(self._threads)  # counts for the calling thread, which need not be __init__'s
@@ -126,22 +108,3 @@ class ShardWorker:
 
     def saved(self) -> None:
         self._saved_at = time.monotonic()
-
-
-def cause_of(error: Exception) -> Cause:
-    """What an exception of the work means for the driver."""
-    from jobs.commit import DamageError, OverlapError
-    from jobs.images import BadImagesError
-    from jobs.store import StoreUnavailableError
-
-    if isinstance(error, OverlapError):
-        return "overlap"
-    if isinstance(error, BadImagesError):
-        return "diverged"
-    if isinstance(error, DamageError):
-        return "damage"
-    if isinstance(error, StoreUnavailableError):
-        return "storage"
-    if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
-        return "storage"
-    return "code"

@@ -188,7 +188,7 @@ class RunObserver:
         self._record.workers = max(self._record.workers, len(account.workers))
         self._record.retries = dict(account.retries)
         self._record.shards_done = sum(tally.done for tally in tallies)
-        self._record.shards_failed = self.failed
+        self._record.shards_failed = sum(tally.failed for tally in tallies)
         self._record.images = sum(tally.images for tally in tallies)
         self._record.evaluations = sum(tally.evaluations for tally in tallies)
         self._record.seconds = dict(self._seconds)

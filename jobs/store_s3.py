@@ -75,7 +75,7 @@ class S3Store(Store):
             try:
                 with self._translated(name):
                     self._client.put_object(**request)
-            except _RefusedError as error:
+            except StoreRefusedError as error:
                 if error.status == _TAKEN:
                     # Also the answer to a request that was sent again because its first answer was lost.
                     return self._writer(name) == writer
@@ -195,13 +195,13 @@ class S3Store(Store):
             if code in _MISSING:
                 raise FileNotFoundError(f"{name} is not in the store {self.url}") from error
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-            raise _RefusedError(f"the store {self.url} answers {code}: {error}", status) from error
+            raise StoreRefusedError(f"the store {self.url} answers {code}: {error}", status) from error
         except (BotoCoreError, Boto3Error) as error:
             where = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
             raise StoreUnavailableError(f"the store {self.url} at {where}: {error}") from error
 
 
-class _RefusedError(StoreUnavailableError):
+class StoreRefusedError(StoreUnavailableError):
     """The server's own answer, by its HTTP status: no permission, no such bucket, too many requests."""
 
     def __init__(self, message: str, status: int) -> None:

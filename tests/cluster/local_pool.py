@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cluster.pool import Event, Finished, GivenUp, Ready, WorkerPool
+from cluster.causes import cause_of
+from cluster.pool import Event, Failed, Finished, GivenUp, Ready, WorkerPool
 from jobs.assignment import Assignment, Drained
 from jobs.store import Store
 from jobs.work import perform
@@ -15,11 +16,16 @@ from jobs.worker import WorkerState
 class LocalPool:
     """One worker. `before` is called before each assignment is performed, with it."""
 
-    def __init__(self, store: Store, before: Callable[[Assignment], None] = lambda assignment: None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        before: Callable[[Assignment], None] = lambda assignment: None,
+        state: WorkerState | None = None,
+    ) -> None:
         self.performed: list[Assignment] = []
         self._store = store
         self._before = before
-        self._state = WorkerState()
+        self._state = state or WorkerState()
         self._waiting: list[Assignment] = []
         self._started = False
         self._draining = False
@@ -41,6 +47,8 @@ class LocalPool:
             receipt = perform(assignment, self._store, self._state, self)
         except Drained:
             return [GivenUp(0, assignment)]
+        except Exception as error:
+            return [Failed(0, assignment, cause_of(error), f"{type(error).__name__}: {error}", str(error))]
         self.performed.append(assignment)
         return [Finished(0, receipt)]
 

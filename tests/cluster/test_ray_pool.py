@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from cluster.causes import cause_of
 from cluster.demand import Demand
 from cluster.pool import Event, Failed, Finished, GivenUp, Lost, Ready, WorkerPool
 from cluster.prepare import prepare
 from cluster.ray_session import _embedded_folder, open_ray_pool
-from cluster.ray_worker import cause_of
 from jobs.assignment import Assignment
-from jobs.commit import OverlapError
-from jobs.store import LocalStore
+from jobs.commit import DamageError, OverlapError
+from jobs.images import BadImagesError
+from jobs.store import LocalStore, StoreUnavailableError
 from jobs.sweep import Sweep
 
 TIMEOUT = 120.0  # seconds, on a machine that is busy with other things
@@ -148,6 +149,9 @@ def test_causes_of_failures():
     assert cause_of(FileNotFoundError(2, "No such file")) == "code"
     assert cause_of(OverlapError("[0, 8) overlaps")) == "overlap"
     assert cause_of(ValueError("bad")) == "code"
+    assert cause_of(StoreUnavailableError("AccessDenied")) == "storage"
+    assert cause_of(DamageError("a file has no digest")) == "damage"
+    assert cause_of(BadImagesError("not finite")) == "diverged"
 
 
 @pytest.mark.parametrize(
