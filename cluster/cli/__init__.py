@@ -10,6 +10,7 @@ import click
 
 from cluster.cli import (
     audit,
+    bench,
     doctor,
     fid,
     likelihood,
@@ -58,6 +59,7 @@ for command in (
     scoring.reduce,
     scoring.verify,
     audit.audit,
+    bench.bench,
     likelihood.likelihood,
     training.train,
     models.models,
