@@ -15,9 +15,10 @@ from jobs.hardware import Hardware
 from jobs.sections import Resources
 from jobs.sweep import Sweep
 
-#: Noise level, in units of the data's range, above which `precision: auto` takes bfloat16. There the error of
-#: bfloat16 is at its floor beside the noise; below, it grows as the noise falls (docs/performance.md).
-FLOAT32_BELOW = 0.5
+#: Noise level, in units of the data's range, down to which `precision: auto` takes bfloat16: there the noise
+#: still is 200 times its error, which has a floor of 0.2 % and grows as 1 / level below 0.5
+#: (docs/performance.md).
+FLOAT32_BELOW = 0.125
 MAX_MICRO_BATCH = 256  # images; larger ones are hardly faster anywhere
 CPU_ACTIVATIONS = 64 * 2**20  # bytes that a micro-batch may take on a CPU, where caches are small
 GPU_SHARE = 0.5  # of a GPU's memory, for a micro-batch

@@ -7,6 +7,7 @@ import torch
 
 from jobs.bench import Rate, auto_share, bench, propose
 from jobs.catalog import WEIGHTS
+from jobs.submission import FLOAT32_BELOW
 from sdesampling.analytic import GaussianNetwork
 from sdesampling.models import load_model
 from sdesampling.sde import VE
@@ -55,7 +56,7 @@ def test_all_precisions_leave_the_model_as_it_was(digits):
 
 def test_share_of_bfloat16_is_that_of_the_noise_levels(digits):
     sde = VE(0.01, 8, 1000)
-    geometric = torch.log(torch.tensor(8 / 0.5)) / torch.log(torch.tensor(8 / 0.01))
+    geometric = torch.log(torch.tensor(8 / FLOAT32_BELOW)) / torch.log(torch.tensor(8 / 0.01))
     assert digits.sde.sigma_max == sde.sigma_max
     assert auto_share(digits, 1000) == pytest.approx(float(geometric), abs=2e-3)
 
