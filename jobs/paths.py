@@ -12,6 +12,7 @@ from dataclasses import dataclass
 SPAN = 262_144  # samples whose shards share a folder; also the most samples that one shard may hold
 
 _MARKER = re.compile(r"(?:.*/)?(\d{12})-(\d{12})\.json")
+_LEASE = re.compile(r".*/lease/(\d{8})\.(?:json|heartbeat)")
 _ATTEMPT = re.compile(r"(?:.*/)?(\d{12})-(\d{12})-([0-9a-f]{32})\.[a-z]+")
 
 
@@ -31,6 +32,12 @@ def marker_range(name: str) -> range | None:
     """The samples that a marker's name stands for, or None when the name is not a marker's."""
     match = _MARKER.fullmatch(name)
     return range(int(match[1]), int(match[2])) if match else None
+
+
+def lease_epoch(name: str) -> int | None:
+    """The epoch that a file of a lease or its heartbeat is of, or None."""
+    match = _LEASE.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def attempt_range(name: str) -> tuple[range, str] | None:

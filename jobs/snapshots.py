@@ -157,18 +157,24 @@ def remove_finished(store: Store, folder: RangeFolder, done: Iterable[range]) ->
     names = [(entry.name, attempt_range(entry.name)) for entry in store.list(folder.root)]
     if not names:
         return 0
-    starts = sorted(done, key=lambda samples: samples.start)
+    finished = Finished(done)
     removed = 0
     for name, found in names:
-        if found and _inside(found[0], starts):
+        if found and found[0] in finished:
             store.delete(name)
             removed += 1
     return removed
 
 
-def _inside(group: range, ranges: list[range]) -> bool:
-    position = bisect.bisect_right(ranges, group.start, key=lambda samples: samples.start) - 1
-    return position >= 0 and group.stop <= ranges[position].stop
+class Finished:
+    """The groups whose images are committed: those inside a range that is done."""
+
+    def __init__(self, done: Iterable[range]) -> None:
+        self._done = sorted(done, key=lambda samples: samples.start)
+
+    def __contains__(self, group: range) -> bool:
+        position = bisect.bisect_right(self._done, group.start, key=lambda samples: samples.start) - 1
+        return position >= 0 and group.stop <= self._done[position].stop
 
 
 def _reached(progress: Progress) -> tuple[bool, int]:

@@ -22,7 +22,7 @@ from typing import BinaryIO
 _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,250}"
 _NAME = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*")
 _TEMPORARY = ".temporary"
-_PROBES = "probes"  # folder of the files that `check_store` writes and removes
+PROBES = "probes"  # folder of the files that `check_store` writes and removes
 
 #: Beginning of a URL -> class, imported when it is named: each may need a library of its own.
 _KINDS = {"s3://": "jobs.store_s3:S3Store"}
@@ -87,7 +87,10 @@ class Store(ABC):
 
     @abstractmethod
     def list(self, folder: str) -> Iterator[Entry]:
-        """All files below a folder, in no order; none if it does not exist. Linear in their number."""
+        """All files below a folder, in no order; none if it does not exist. Linear in their number.
+
+        An empty name is the whole store.
+        """
 
     @abstractmethod
     def size(self, name: str) -> int | None:
@@ -181,12 +184,14 @@ class LocalStore(Store):
         while pending:
             parent = pending.pop()
             try:
-                entries = os.scandir(self._checked_path(parent))
+                entries = os.scandir(self._checked_path(parent) if parent else self.root)
             except FileNotFoundError:
                 continue
             with entries:
                 for entry in entries:
-                    name = f"{parent}/{entry.name}"
+                    name = f"{parent}/{entry.name}" if parent else entry.name
+                    if name == _TEMPORARY:
+                        continue
                     if entry.is_symlink():
                         raise StoreError(_link_message(entry.path))
                     if entry.is_dir(follow_symlinks=False):
@@ -290,7 +295,7 @@ def check_store(store: Store) -> None:
 
     A server that ignores the condition of a PUT would let two attempts commit one shard.
     """
-    name = f"{_PROBES}/{uuid.uuid4().hex}"
+    name = f"{PROBES}/{uuid.uuid4().hex}"
     first, second = store.put_if_absent(name, b"first"), store.put_if_absent(name, b"second")
     kept = store.get(name)
     store.delete(name)

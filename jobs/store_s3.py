@@ -115,10 +115,12 @@ class S3Store(Store):
             yield path
 
     def list(self, folder: str) -> Iterator[Entry]:
-        check_name(folder)
+        if folder:
+            check_name(folder)
+            folder += "/"
         pages = self._client.get_paginator("list_objects_v2")
         with self._translated(folder):
-            for page in pages.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{folder}/"):
+            for page in pages.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{folder}"):
                 for found in page.get("Contents", ()):
                     name = found["Key"].removeprefix(self._prefix)
                     yield Entry(name, found["Size"], found["LastModified"].timestamp())
@@ -166,6 +168,9 @@ class S3Store(Store):
                 for upload in page.get("Uploads", ()):
                     if (now - upload["Initiated"]).total_seconds() > older_than:
                         yield upload
+
+    def __reduce__(self) -> tuple[type[S3Store], tuple[str]]:
+        return S3Store, (self.url,)  # connections do not cross processes
 
     def _read(self, name: str) -> tuple[str, bytes | None]:
         try:

@@ -7,10 +7,13 @@ It must not know how anything was made.
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
+import torch
 from pydantic import ValidationError
 
 from jobs.commit import DamageError, Marker, data_name, quarantine
@@ -23,6 +26,9 @@ from jobs.paths import RangeFolder, StorePaths, SweepPaths
 from jobs.references import reference_folder
 from jobs.store import Store
 from jobs.sweep import Sweep
+
+SHARE = 64  # files for which it is worth starting another process
+CHUNK = 8  # files that a process is given at once
 
 Read = Callable[[Store, RangeFolder, Marker], object]  # raises DamageError
 
@@ -53,37 +59,68 @@ class VerifyReport:
 
 @dataclass(frozen=True)
 class _Check:
-    """One file to be read and compared."""
+    """One file to be read and compared, in this process or another."""
 
+    store: Store
     root: str  # in whose quarantine it would go
     file: str
     compare: Callable[[], object]  # raises DamageError
 
+    def __call__(self) -> tuple[int, DamageError | None]:
+        """Bytes, and what is wrong."""
+        size = self.store.size(self.file) or 0
+        try:
+            self.compare()
+        except DamageError as error:
+            return size, error
+        return size, None
+
 
 def verify(
-    store: Store, sweep: str, *, repair: bool = True, note: Callable[[str], None] = lambda _: None
+    store: Store,
+    sweep: str,
+    *,
+    repair: bool = True,
+    processes: int = 1,
+    reading: Callable[[int], Callable[[int], None]] = lambda total: lambda more: None,
 ) -> VerifyReport:
     """Read and compare all images, features, references, weights and configurations of a sweep.
 
     repair: move what is bad to quarantine; otherwise only report it. A run may go on meanwhile: what it is
         just writing can show up as an orphan.
-    note: told of every file before it is read.
+    processes: that read and hash, at most: one for every `SHARE` files.
+    reading: told how many files there are; the function that it gives is told of each that was read.
 
     Raises FileNotFoundError when there is no such sweep.
     """
     report = VerifyReport(sweep)
     resolved = Sweep.from_json(store.get(SweepPaths(sweep).resolved))
     configurations = list({found.fingerprint: found for found in resolved.configurations}.values())
-    for check in _checks(store, sweep, configurations, report.orphans):
-        note(check.file)
+    checks = list(_checks(store, sweep, configurations, report.orphans))
+    processes = min(processes, 1 + len(checks) // SHARE)
+    advance = reading(len(checks))
+    for check, (size, error) in zip(checks, _performed(checks, processes), strict=True):
         report.files += 1
-        report.bytes += store.size(check.file) or 0
-        try:
-            check.compare()
-        except DamageError as error:
+        report.bytes += size
+        if error is not None:
             incident = quarantine(store, check.root, error.names, str(error)) if repair else None
             report.problems.append(Problem(error.names[0], str(error), incident))
+        advance(1)
     return report
+
+
+def _performed(checks: Sequence[_Check], processes: int) -> Iterator[tuple[int, DamageError | None]]:
+    """Each check's outcome, in their order."""
+    if processes == 1:
+        yield from (check() for check in checks)
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _one_thread) as pool:
+        yield from pool.map(_Check.__call__, checks, chunksize=CHUNK)
+
+
+def _one_thread() -> None:
+    """A process to a core: PyTorch, which quantising images needs, would take them all."""
+    torch.set_num_threads(1)
 
 
 def _checks(
@@ -97,7 +134,7 @@ def _checks(
         yield from _range_checks(store, root, folder, markers, damaged, committed_features)
     for name in sorted(map(StorePaths().weights, _weights(configurations))):
         if store.size(name) is not None:
-            yield _Check(name.rpartition("/")[0], name, partial(_compare_weights, store, name))
+            yield _Check(store, name.rpartition("/")[0], name, partial(_compare_weights, store, name))
 
 
 def _configuration_checks(
@@ -105,7 +142,7 @@ def _configuration_checks(
 ) -> Iterator[_Check]:
     paths = SweepPaths(sweep).configuration(configuration.fingerprint)
     if store.size(paths.spec) is not None:
-        yield _Check(paths.root, paths.spec, partial(_compare_spec, store, paths.spec, configuration))
+        yield _Check(store, paths.root, paths.spec, partial(_compare_spec, store, paths.spec, configuration))
     keys = [found.key for found in configuration.extractors]
     ledger = scan(store, paths, keys)
     yield from _range_checks(store, paths.root, paths.images, ledger.images, ledger.damaged, committed_images)
@@ -131,9 +168,9 @@ def _range_checks(
 ) -> Iterator[_Check]:
     """What the ledger calls damaged already, and what it calls whole."""
     for damage in damaged:
-        yield _Check(root, damage.names[0], partial(_report, damage))
+        yield _Check(store, root, damage.names[0], partial(_report, damage))
     for marker in markers:
-        yield _Check(root, data_name(folder, marker), partial(read, store, folder, marker))
+        yield _Check(store, root, data_name(folder, marker), partial(read, store, folder, marker))
 
 
 def _references(store: Store, configurations: Sequence[Configuration]) -> set[tuple[str, RangeFolder]]:

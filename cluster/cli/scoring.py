@@ -1,4 +1,4 @@
-"""Commands that work on what a store holds, without a cluster: report, reduce, verify."""
+"""Commands that work on what a store holds, without a cluster: report, reduce."""
 
 from __future__ import annotations
 
@@ -83,34 +83,3 @@ def reduce(name: str, store: str, as_json: bool) -> int:
         for line in left_out:
             click.echo(f"left out {line}")
     return 75 if left_out else 0
-
-
-@click.command()
-@click.argument("name")
-@store_option
-@command
-def verify(name: str, store: str, as_json: bool) -> int:
-    """Read and hash everything that the sweep NAME holds; move what is damaged to its quarantine.
-
-    The next run makes again what was moved.
-
-    \b
-    Example:
-      sdesweep verify digits-demo --store runs
-    """
-    from dataclasses import asdict
-
-    from jobs.verify import verify as check
-
-    opened = open_store(store)
-    load_sweep(opened, name)  # a clear error where there is none
-    found = check(opened, name)
-    if as_json:
-        emit(asdict(found) | {"intact": found.intact})
-        return 0 if found.intact else 1
-    for problem in found.problems:
-        click.echo(f"{problem.file}: {problem.reason}; quarantined as {problem.incident}")
-    for orphan in found.orphans:
-        click.echo(f"{orphan}: no marker names it; an interrupted attempt left it")
-    click.echo(f"{found.files:,} files of {found.bytes / 1e6:,.1f} MB read, {len(found.problems)} damaged")
-    return 0 if found.intact else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -69,7 +70,7 @@ def test_a_sweep_that_is_not_there_is_one_clear_line(call, tmp_path, command):
         (("plan", "{spec}", "--set", "samples"), "write --set KEY=VALUE"),
         (("plan", "{spec}", "--set", "samples=["), "--set samples=["),
         (("plan", "{spec}", "--store", "{spec}"), "is a file; give a folder"),
-        (("plan", "{spec}", "--store", "s3://bucket"), "is not supported"),
+        (("plan", "{spec}", "--store", "gs://bucket"), "is of no known kind"),
         (("status", "../tiny", "--store", "{folder}"), "the store refuses the name"),
         (("train", "nothing"), "no training spec 'nothing'"),
         (("models", "add", "{folder}/absent", "--as", "mine"), "no such file"),
@@ -173,6 +174,20 @@ def test_verify_finds_what_sizes_do_not_show(call, filled):
     assert code == 1
     assert "quarantined as" in output
     assert not damaged.exists()
+
+
+def test_gc_says_what_it_removes(call, filled):
+    orphan = next(filled.root.glob("tiny/*/images/*/")) / f"000000000000-000000000016-{'0' * 32}.parquet"
+    orphan.write_bytes(b"x" * 2_000_000)
+    os.utime(orphan, (0, 0))
+    code, output, _ = call("gc", "--store", filled.url, "--dry-run")
+    assert code == 0
+    assert output.splitlines()[-1] == "1 files of 2.0 MB would be removed"
+    code, output, _ = call("gc", "--store", filled.url, "--json")
+    assert code == 0
+    assert json.loads(output)["kinds"] == {"orphan": {"files": 1, "bytes": 2_000_000}}
+    assert not orphan.exists()
+    assert call("verify", "tiny", "--store", filled.url)[0] == 0
 
 
 def test_catalog_lists_what_specs_can_name(call):

@@ -1,5 +1,6 @@
 """What every kind of store promises: whole files or nothing, one winner, no name that leads outside."""
 
+import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -53,6 +54,19 @@ def test_list_is_recursive_and_shows_nothing_unfinished(store):
         found = sorted(store.list("s"), key=lambda entry: entry.name)
     assert found == [Entry("s/x/1.json", 1), Entry("s/x/y/2.json", 2)]
     assert all(before <= entry.modified <= time.time() + 5 for entry in found)
+
+
+def test_the_empty_name_lists_the_whole_store(store):
+    for name in ("a", "s/x/1.json", "t/3.json"):
+        store.put(name, b"1")
+    with store.writing("b") as path:
+        path.write_bytes(b"unfinished")
+        assert sorted(entry.name for entry in store.list("")) == ["a", "s/x/1.json", "t/3.json"]
+
+
+def test_a_store_can_be_handed_to_another_process(store):
+    store.put("a", b"1")
+    assert pickle.loads(pickle.dumps(store)).get("a") == b"1"
 
 
 def test_many_files_are_read_in_order(store):
@@ -114,7 +128,7 @@ def test_names_that_could_escape_are_refused(store):
         store.size,
         store.delete,
         lambda name: store.put(name, b"x"),
-        lambda name: list(store.list(name)),
+        lambda name: list(store.list(name)) if name else store.get(name),
     )
     names = ("../a", "a/../../b", "/etc/passwd", "a//b", "", ".", "a/.hidden", "a\\b", "a\0b", "a\nb", "é")
     for name, action in product(names, actions):

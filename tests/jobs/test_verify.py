@@ -82,6 +82,21 @@ def test_a_whole_sweep_is_intact(store):
     json.dumps(dataclasses.asdict(report))
 
 
+def test_several_processes_find_the_same_damage(store, chosen, monkeypatch):
+    monkeypatch.setattr("jobs.verify.SHARE", 1)
+    where = paths(chosen)
+    name = data_name(where.images, scan(store, where, [KEY]).images[1])
+    flip(store, name, store.get(name).index(b"IDAT") + 8)
+    alone = verify(store, "sweep", repair=False)
+    told = []
+    together = verify(
+        store, "sweep", repair=False, processes=2, reading=lambda total: told.append(total) or told.append
+    )
+    assert dataclasses.asdict(together) == dataclasses.asdict(alone)
+    assert [problem.file for problem in together.problems] == [where.images.marker(range(16, 24))]
+    assert told == [6, 1, 1, 1, 1, 1, 1]
+
+
 def test_every_single_flipped_byte_of_an_image_file_is_found_or_harmless(store, chosen):
     """Harmless: bytes that change no pixel, no index and no step, such as the names inside the file."""
     where = paths(chosen)
