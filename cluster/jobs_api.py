@@ -26,7 +26,11 @@ ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")  # with Ray's client these
 EXCLUDED = ["*.safetensors", "*.pth", "*.npz", "*.parquet"]
 
 #: Ray's loggers that tell of every upload and connection.
-CHATTY = ("ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk")
+CHATTY = (
+    "ray.dashboard.modules.job.sdk",
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray._private.runtime_env.packaging",
+)
 
 T = TypeVar("T")
 

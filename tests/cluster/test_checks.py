@@ -1,0 +1,284 @@
+"""What is checked of tokens, heads, stores and machines: every fault is found and comes with a remedy."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+from fake_head import answers, fake_head
+
+from cluster import checks, head, machine_checks
+from cluster.access import MODE, PATH, VALUE, Token, find_token, use_token
+from cluster.checks import Check, cluster_checks, failures, resource_check, store_checks, token_checks
+from cluster.demand import Demand
+from cluster.machine_checks import RayProcess, port_checks
+from jobs.store import LocalStore
+
+TOKEN = Token("secret")
+LARGE = {"CPU": 16.0, "GPU": 4.0, "memory": 2.0**36}
+
+
+def verdicts(found: list[Check]) -> dict[str, str]:
+    return {check.name: check.verdict for check in found}
+
+
+def the(found: list[Check], name: str) -> Check:
+    return next(check for check in found if check.name == name)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in (VALUE, PATH, MODE):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+# --- the token ----------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_found_where_ray_looks_for_it(home, monkeypatch):
+    assert find_token() is None
+    file = home / ".ray" / "auth_token"
+    file.parent.mkdir()
+    file.touch(mode=0o600)
+    file.write_text("of the file\n")
+    assert find_token() == Token("of the file", file)
+    other = home / "other"
+    other.touch(mode=0o600)
+    other.write_text("of another")
+    monkeypatch.setenv(PATH, str(other))
+    assert find_token() == Token("of another", other)
+    monkeypatch.setenv(VALUE, "of the environment")
+    assert find_token() == Token("of the environment")
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o622])
+def test_a_token_that_others_can_read_or_change_fails(home, monkeypatch, mode):
+    file = home / "token"
+    file.write_text("secret")
+    file.chmod(mode)
+    monkeypatch.setenv(PATH, str(file))
+    token, (check,) = token_checks(find_token)
+    assert check.verdict == "failed"
+    assert f"chmod 600 {file}" in check.remedy
+    file.chmod(0o600)
+    assert token_checks(find_token)[1][0].verdict == "ok"
+    assert token is not None
+    assert "secret" not in repr(token)
+    assert "secret" not in str(check)
+
+
+def test_a_token_that_is_missing_empty_or_unreadable_is_told(home, monkeypatch):
+    assert token_checks(find_token)[1][0].verdict == "warning"
+    monkeypatch.setenv(PATH, str(home / "absent"))
+    assert token_checks(find_token)[1][0].verdict == "failed"
+    (home / "absent").touch(mode=0o600)
+    assert token_checks(find_token)[1][0].found.endswith("is empty")
+
+
+def test_ray_is_told_outright_whether_to_authenticate(home, monkeypatch):
+    monkeypatch.setenv(MODE, "token")
+    use_token(None)
+    assert os.environ[MODE] == "disabled"
+    use_token(Token("x", home / "token"))
+    assert (os.environ[MODE], os.environ[PATH]) == ("token", str(home / "token"))
+
+
+# --- the head -----------------------------------------------------------------------------------------------
+
+
+def test_a_head_that_is_as_it_should_be():
+    with fake_head(answers(nodes=(LARGE, LARGE)), "secret") as address:
+        cluster, found = cluster_checks(address, TOKEN)
+    assert set(verdicts(found).values()) <= {"ok"}
+    assert cluster is not None
+    assert (cluster.guarded, cluster.interpreter, cluster.autoscaled) == (True, "/opt/venv/bin/python", False)
+    assert [machine.resources["GPU"] for machine in cluster.machines] == [4.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("token", "words"), [(None, "asks for a token; there is none"), (Token("other"), "refuses the token")]
+)
+def test_a_head_that_lets_this_user_not_in(token, words):
+    with fake_head(answers(), "secret") as address:
+        cluster, found = cluster_checks(address, token)
+    assert cluster is None
+    assert words in the(found, "access").found
+    assert "token" in the(found, "access").remedy
+
+
+def test_an_open_head_fails_on_the_network_unless_it_is_allowed_and_warns_on_loopback(monkeypatch):
+    with fake_head(answers()) as address:
+        assert the(cluster_checks(address, None)[1], "authentication").verdict == "warning"
+        monkeypatch.setattr(head, "on_loopback", lambda address: False)
+        check = the(cluster_checks(address, None)[1], "authentication")
+        assert check.verdict == "failed"
+        assert "CVE-2023-48022" in check.found
+        assert "--allow-unauthenticated" in check.remedy
+        allowed = cluster_checks(address, None, allow_unauthenticated=True)[1]
+        assert the(allowed, "authentication").verdict == "warning"
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback"),
+    [
+        ("http://127.0.0.1:8265", True),
+        ("http://localhost:8265", True),
+        ("http://[::1]:8265", True),
+        ("http://127.0.0.1.example.org:8265", False),
+        ("http://192.0.2.10:8265", False),
+        ("https://head:8265", False),
+    ],
+)
+def test_what_counts_as_loopback(address, loopback):
+    assert head.on_loopback(address) is loopback
+
+
+@pytest.mark.parametrize("address", ["head", "ray://head:10001", "http://head", "http://head:x", "file:///x"])
+def test_addresses_that_are_none_are_refused_with_the_right_form(address):
+    cluster, (check,) = cluster_checks(address, None)
+    assert cluster is None
+    assert check.verdict == "failed"
+    assert "8265" in check.found
+
+
+def test_a_head_that_is_not_there_is_told_at_once():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    began = time.monotonic()
+    cluster, (check,) = cluster_checks(f"http://127.0.0.1:{port}", None)
+    assert time.monotonic() - began < 5
+    assert cluster is None
+    assert "Connection refused" in check.found
+    assert "ssh -N -L" in check.remedy
+
+
+def test_something_else_that_answers_is_no_head():
+    with fake_head({"/api/jobs/": []}) as address:
+        cluster, found = cluster_checks(address, None)
+    assert cluster is None
+    assert "404" in the(found, "access").found
+
+
+@pytest.mark.parametrize(
+    ("says", "name", "verdict"),
+    [
+        ({"ray": "2.9.3"}, "version", "failed"),
+        ({"ray": "2.61.0"}, "version", "warning"),
+        ({"python": "3.9.18"}, "python", "failed"),
+        ({"dashboard": "10.0.0.1:8265"}, "dashboard", "warning"),
+        ({"dashboard": "0.0.0.0:8265"}, "dashboard", "warning"),
+    ],
+)
+def test_what_is_wrong_with_a_head_comes_with_a_remedy(says, name, verdict):
+    with fake_head(answers(**says), "secret") as address:
+        check = the(cluster_checks(address, TOKEN)[1], name)
+    assert check.verdict == verdict
+    assert check.remedy
+
+
+@pytest.mark.parametrize(("ahead", "verdict"), [(0, "ok"), (60, "failed"), (-60, "failed")])
+def test_a_clock_that_is_off_fails(ahead, verdict):
+    date = formatdate(time.time() + ahead, usegmt=True)
+    with fake_head(answers(), "secret", date) as address:
+        assert the(cluster_checks(address, TOKEN)[1], "clock").verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("demand", "kind", "verdict"),
+    [
+        (Demand(), "node_1", "ok"),
+        (Demand(gpus=4.0, least=2), "node_1", "ok"),
+        (Demand(gpus=4.0, least=3), "node_1", "warning"),
+        (Demand(gpus=5.0), "node_1", "failed"),
+        (Demand(gpus=5.0), "ray.worker.gpu", "warning"),
+        (Demand(selectors=({"zone": "a"},)), "node_1", "failed"),
+    ],
+)
+def test_whether_workers_can_ever_fit(demand, kind, verdict):
+    with fake_head(answers(nodes=(LARGE, LARGE), kind=kind), "secret") as address:
+        cluster = cluster_checks(address, TOKEN)[0]
+    assert cluster is not None
+    check = resource_check(cluster, demand)
+    assert check.verdict == verdict
+    assert "2 with 16 CPUs, 4 GPUs" in check.found
+    assert bool(check.remedy) is (verdict != "ok")
+
+
+# --- the store ----------------------------------------------------------------------------------------------
+
+
+def test_a_store_that_can_be_used_and_is_left_as_it_was(tmp_path):
+    found = store_checks(str(tmp_path / "store"))
+    assert set(verdicts(found)) == {"store", "atomic", "space", "clock"}
+    assert not failures(found)
+    assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+
+
+def test_a_store_that_cannot_be_written_fails(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    (check,) = store_checks(str(tmp_path / "file"))
+    assert check.verdict == "failed"
+    assert check.remedy
+
+
+def test_a_store_that_lets_two_writers_win_fails(tmp_path, monkeypatch):
+    def careless(self: LocalStore, name: str, data: bytes) -> bool:
+        self.put(name, data)
+        return True
+
+    monkeypatch.setattr(LocalStore, "put_if_absent", careless)
+    check = the(store_checks(str(tmp_path)), "atomic")
+    assert check.verdict == "failed"
+    assert f"{checks.WRITERS} were told that they won" in check.found
+
+
+def test_a_file_system_without_hard_links_fails_with_the_remedy(tmp_path, monkeypatch):
+    def refuse(source: str, target: str) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    check = the(store_checks(str(tmp_path)), "atomic")
+    assert check.verdict == "failed"
+    assert "hard links" in check.remedy
+
+
+# --- this machine -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("process", "verdict"),
+    [
+        (RayProcess("gcs", 7, False, ("0.0.0.0:6379",)), "failed"),
+        (RayProcess("dashboard", 7, False, ("192.0.2.1:8265",)), "failed"),
+        (RayProcess("dashboard", 7, False, ("127.0.0.1:8265",)), "warning"),
+        (RayProcess("dashboard", 7, True, ("[::]:8265",)), "warning"),
+        (RayProcess("raylet", 7, True, ("[::]:41223",)), "ok"),
+        (RayProcess("dashboard", 7, True, ("127.0.0.1:8265", "[::1]:8265")), "ok"),
+    ],
+)
+def test_ports_that_take_orders_from_the_network(process, verdict):
+    (check,) = port_checks([process])
+    assert check.verdict == verdict
+    assert bool(check.remedy) is (verdict != "ok")
+
+
+def test_sockets_of_a_process_are_found_by_the_system(monkeypatch):
+    """This very process stands for one of Ray's."""
+    words = Path("/proc/self/cmdline").read_bytes().decode().split("\0")[:3]
+    monkeypatch.setattr(machine_checks, "RAY_PROCESSES", {words[0]: "dashboard"})
+    with socket.socket() as four, socket.socket(socket.AF_INET6) as six:
+        four.bind(("127.0.0.1", 0))
+        six.bind(("::", 0))
+        four.listen()
+        six.listen()
+        mine = next(each for each in machine_checks.ray_processes() if each.pid == os.getpid())
+        assert f"127.0.0.1:{four.getsockname()[1]}" in mine.listens
+        assert f"[::]:{six.getsockname()[1]}" in mine.listens

@@ -1,0 +1,194 @@
+"""A sweep as a job of a simulated two-node cluster with a token: submitted, killed, resumed, followed.
+
+One cluster for all tests of this file, which stand in the order in which they are run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TIMEOUT, Content, Site, descendants
+
+from jobs.paths import SweepPaths
+from jobs.runrecord import runs
+
+SLOTS = ("--set", "resources.cpus=0.5", "--set", "resources.gpus=0.5")
+JOIN = """
+import sys, time
+from cluster.demand import Demand
+from cluster.pool import Ready
+from cluster.ray_session import open_ray_pool
+
+demand = Demand(cpus=0.5, gpus=1.0, selectors=({"kind": "fast"}, {"kind": "slow"}))
+ready = 0
+with open_ray_pool(sys.argv[1], sys.argv[2], demand, work=3) as pool:
+    while ready < 3:
+        ready += sum(isinstance(event, Ready) for event in pool.wait(1.0))
+        print(ready, flush=True)
+"""
+
+
+@dataclass
+class Head:
+    """The cluster and how to speak to it."""
+
+    process: subprocess.Popen[str]
+    address: str  # of its dashboard
+    gcs: str
+    environment: dict[str, str]
+
+    def add_node(self, **arguments: Any) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps(arguments), file=self.process.stdin, flush=True)
+        assert "nodes" in self.process.stdout.readline()
+
+    def sdesweep(self, *arguments: str) -> tuple[int, str]:
+        """Exit code and output of a command."""
+        done = subprocess.run(
+            [sys.executable, "-m", "cluster.cli", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.environment,
+            timeout=TIMEOUT,
+        )
+        return done.returncode, done.stdout
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    folder = tmp_path_factory.mktemp("head")
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    with tempfile.TemporaryDirectory(prefix="h", dir="/tmp", ignore_cleanup_errors=True) as short:
+        (Path(short) / "ray").mkdir()
+        environment = {
+            **kept,
+            "HOME": str(folder),
+            "OMP_NUM_THREADS": "1",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+        port = free_port()
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("simulated_cluster.py")), str(port), "2"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**environment, "RAY_AUTH_MODE": "token", "RAY_TMPDIR": short},
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            gcs = json.loads(process.stdout.readline())["gcs"]
+            made = Head(process, f"http://127.0.0.1:{port}", gcs, environment)
+            made.add_node(num_cpus=2, num_gpus=2, labels={"kind": "slow"})
+            yield made
+        finally:
+            below = descendants(process.pid)
+            process.stdin.close()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            for pid in below:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:  # it ended with the cluster
+                    continue
+
+
+@pytest.fixture(scope="module")
+def place(make_site) -> Site:
+    return make_site()
+
+
+def until(condition: Any) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_a_spec_that_can_never_fit_is_refused_with_what_there_is(head: Head, place: Site):
+    code, output = head.sdesweep(
+        *("submit", str(place.spec), "--store", place.store.url, "--address", head.address),
+        *("--set", "resources.gpus=8"),
+    )
+    assert code == 2, output
+    assert "failed: resources: room for 0 of at least 1 workers that take 1 CPUs, 8 GPUs" in output
+    assert "1 with 2 CPUs, 2 GPUs" in output
+    assert not list(place.store.list("tiny"))
+
+
+def test_a_job_whose_driver_is_killed_is_told_so(head: Head, place: Site):
+    code, output = head.sdesweep(
+        "submit", str(place.spec), "--store", place.store.url, "--address", head.address, *SLOTS, "--json"
+    )
+    assert code == 0, output
+    assert json.loads(output)["job"] == "tiny-a1"
+    until(lambda: place.files("images") and place.files("snapshots"))
+    record = runs(place.store, SweepPaths("tiny"))[0]
+    assert record.job == "tiny-a1"
+    assert record.pid in descendants(head.process.pid)
+    os.kill(record.pid, signal.SIGKILL)
+    code, output = head.sdesweep("logs", "tiny", "--follow", "--address", head.address)
+    assert code == 75, output
+    assert "tiny-a1 ended as FAILED: tiny running; its driver was killed in the middle of it" in output
+
+
+def test_resumed_by_the_next_attempt_it_ends_with_the_same_bits(
+    head: Head, place: Site, undisturbed: Content
+):
+    place.spec.unlink()  # the store has all that is needed
+    code, output = head.sdesweep(
+        "resume", "tiny", "--store", place.store.url, "--address", head.address, "--follow"
+    )
+    assert code == 0, output
+    assert "submitted tiny-a2" in output
+    assert "tiny-a2 ended as SUCCEEDED: tiny done" in output
+    assert place.content() == undisturbed
+    first, second = runs(place.store, SweepPaths("tiny"))
+    assert (first.job, second.job) == ("tiny-a1", "tiny-a2")
+    assert (second.outcome, second.shards_done) == ("done", second.shards)
+    code, output = head.sdesweep("list", "--address", head.address, "--json")
+    jobs = json.loads(output)["jobs"]
+    assert [(job["id"], job["status"]) for job in jobs] == [("tiny-a1", "FAILED"), ("tiny-a2", "SUCCEEDED")]
+
+
+def test_workers_join_with_their_machines_the_second_choice_of_labels_among_them(head: Head, tmp_path: Path):
+    pool = subprocess.Popen(
+        [sys.executable, "-c", JOIN, str(tmp_path / "store"), head.gcs],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=head.environment,
+    )
+    assert pool.stdout is not None
+    lines = iter(pool.stdout)
+    assert any(line.strip() == "2" for line in lines)
+    head.add_node(num_cpus=1, num_gpus=1, labels={"kind": "fast"})
+    assert any(line.strip() == "3" for line in lines)
+    assert pool.wait(timeout=TIMEOUT) == 0
