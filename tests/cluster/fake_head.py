@@ -11,7 +11,7 @@ from typing import Any
 
 CMDLINE = [
     "/x/raylet",
-    "--python_worker_command=/opt/venv/bin/python setup_worker.py --webui={dashboard} --gcs-address=10.0.0.1:1",
+    "--python_worker_command=/opt/venv/bin/python setup.py --webui={dashboard} --gcs-address=10.0.0.1:1",
 ]
 
 
