@@ -6,6 +6,7 @@ A module of its own so that whoever watches a run need not know the driver's loo
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -44,6 +45,9 @@ class Tally:
     images: int = 0  # committed
     evaluations: int = 0  # network evaluations x images
     reduced: bool = False
+    retries: Counter[str] = field(default_factory=Counter)  # by cause
+    seconds: Counter[str] = field(default_factory=Counter)  # of finished assignments, by phase
+    seconds_lost: float = 0.0  # of work, with failed attempts and lost workers
 
 
 @dataclass
@@ -53,15 +57,13 @@ class Account:
     tallies: dict[str, Tally]  # by `Assignment.configuration`, in the order of the tables
     workers: dict[int, Ready] = field(default_factory=dict)  # ready or busy -> where it runs
     running: dict[int, Running] = field(default_factory=dict)  # busy worker -> what it does
-    retries: Counter[str] = field(default_factory=Counter)  # by cause
-    seconds: Counter[str] = field(default_factory=Counter)  # of finished assignments, by phase
     failed: int = 0  # assignments set aside
     now: float = 0.0  # of the driver's clock, seconds
 
     @property
-    def at_risk(self) -> float:
-        """Seconds of work under way that no snapshot holds."""
-        return sum(run.at_risk(self.now) for run in self.running.values())
+    def retries(self) -> Mapping[str, int]:
+        """Of all configurations, by cause."""
+        return sum((tally.retries for tally in self.tallies.values()), Counter())
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,7 @@ class Driver:
         if how != "given_up" and run.assignment in self._settled:  # the slower of two
             how, lost = "needless", 0.0
         run.lost = lost
+        self._account.tallies[run.assignment.configuration].seconds_lost += lost
         where = self._account.workers.get(worker)
         seconds = now - run.started
         self._observer.attempted(Attempted(run.assignment, worker, where, seconds, how, cause, receipt, lost))
@@ -207,7 +208,7 @@ class Driver:
         tally = self._account.tallies[assignment.configuration]
         tally.images += event.receipt.images
         tally.evaluations += event.receipt.evaluations
-        self._account.seconds.update(event.receipt.seconds)
+        tally.seconds.update(event.receipt.seconds)
         self._observer.finished(event.receipt)
         if assignment.kind == "sample":
             tally.done += 1
@@ -224,7 +225,7 @@ class Driver:
         assignment = run.assignment
         if assignment in self._settled:
             return
-        self._account.retries[event.cause] += 1
+        self._account.tallies[assignment.configuration].retries[event.cause] += 1
         where = self._account.workers.get(event.worker)
         error = f"{event.error} (on {where.where if where else 'a lost worker'})"
         if event.cause == "storage":
@@ -267,7 +268,7 @@ class Driver:
         assignment = run.assignment
         if assignment in self._settled:
             return
-        self._account.retries["machine"] += 1
+        self._account.tallies[assignment.configuration].retries["machine"] += 1
         self._losses[assignment] += 1
         losses = self._losses[assignment]
         text = f"worker lost during {self._observer.name(assignment)}: {event.reason}"

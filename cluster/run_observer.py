@@ -42,7 +42,6 @@ class RunObserver:
         self._record = record
         self._events = event_log(store, self._paths, record.run_id)
         self._attempts = attempt_log(store, self._paths, record.run_id)
-        self._seconds: Counter[str] = Counter()
         self._closed = False
         self._unwritten = False  # the last try to write failed
         self.failed = 0  # assignments set aside
@@ -138,13 +137,11 @@ class RunObserver:
         use.images += images
         use.evaluations += evaluations
         self._record.attempts[attempt.how] = self._record.attempts.get(attempt.how, 0) + 1
-        self._record.seconds_lost += attempt.seconds_lost
 
     def _use(self, node: str, device: str) -> NodeUse:
         return self._record.nodes.setdefault(node, NodeUse(device=device))
 
     def finished(self, receipt: Receipt) -> None:
-        self._seconds.update(receipt.seconds)
         assignment = receipt.assignment
         for note in receipt.notes:
             self.note(f"{self.name(assignment)}: {note}")
@@ -186,12 +183,13 @@ class RunObserver:
         own = [self._paths.configuration(fingerprint).root for fingerprint in self._configurations]
         tallies = [account.tallies[configuration] for configuration in own]
         self._record.workers = max(self._record.workers, len(account.workers))
-        self._record.retries = dict(account.retries)
+        self._record.retries = dict(sum((tally.retries for tally in tallies), Counter()))
         self._record.shards_done = sum(tally.done for tally in tallies)
         self._record.shards_failed = sum(tally.failed for tally in tallies)
         self._record.images = sum(tally.images for tally in tallies)
         self._record.evaluations = sum(tally.evaluations for tally in tallies)
-        self._record.seconds = dict(self._seconds)
+        self._record.seconds = dict(sum((tally.seconds for tally in tallies), Counter()))
+        self._record.seconds_lost = sum(tally.seconds_lost for tally in tallies)
         under_way = [run for run in account.running.values() if run.assignment.sweep == self._paths.sweep]
         self._record.under_way = len(under_way)
         self._record.seconds_at_risk = sum(run.at_risk(account.now) for run in under_way)
@@ -214,7 +212,7 @@ class RunObserver:
         record = self._record
         how = {0: "done", 1: "done but for what was set aside", 75: "incomplete"}[code]
         reason = f" ({outcome.reason})" if outcome.reason else ""
-        self.record(
+        self.happened(
             Incident(
                 "ended",
                 f"run ended {how}{reason}: {record.shards_done:,} of {record.shards:,} shards, "
