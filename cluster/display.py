@@ -131,6 +131,25 @@ class LiveTable:
         self._live.update(table, refresh=True)
 
 
+class Several:
+    """Tells several displays the same."""
+
+    def __init__(self, *displays: Display) -> None:
+        self._displays = displays
+
+    def note(self, text: str, about: Mapping[str, object] = NOTHING) -> None:
+        for display in self._displays:
+            display.note(text, about)
+
+    def begin(self, goals: Mapping[str, Goal]) -> None:
+        for display in self._displays:
+            display.begin(goals)
+
+    def tick(self, account: Account) -> None:
+        for display in self._displays:
+            display.tick(account)
+
+
 @contextmanager
 def open_display(console: Console, *, quiet: bool) -> Iterator[Display]:
     """The display that fits: silent if `quiet`, live on a terminal, else plain lines."""

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from cluster.account import Account
 from cluster.display import NOTHING, PLAIN_INTERVAL, summary
@@ -63,15 +62,19 @@ class JsonLines(logging.Handler):
         }
         self._line("info", "progress", summary(total, len(account.workers)), numbers)
 
-    def result(self, text: str, data: Mapping[str, Any]) -> None:
-        """How the command ended."""
-        self._line("info", "result", text, {"result": dict(data)})
-
     def emit(self, record: logging.LogRecord) -> None:
         more = {"logger": record.name}
         if record.exc_info:
             more["traceback"] = logging.Formatter().formatException(record.exc_info)
         self._line(record.levelname.lower(), "log", record.getMessage(), more)
+
+    def __enter__(self) -> JsonLines:
+        """Take over the logs of libraries."""
+        logging.getLogger().addHandler(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        logging.getLogger().removeHandler(self)
 
     def _line(self, level: str, event: str, message: str, more: Mapping[str, object]) -> None:
         line = {

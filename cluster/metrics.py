@@ -19,7 +19,7 @@ from cluster.prepare import Goal
 
 INTERVAL = 5.0  # seconds between two looks at the account
 STATES = ("pending", "running", "done", "failed")
-PHASES = ("load", "sample", "write", "extract", "reduce")
+PHASES = ("load", "sample", "write", "extract", "reference", "reduce")
 CAUSES = (*get_args(Cause), "machine")
 
 
@@ -104,9 +104,10 @@ class Metrics:
         self._pass_on_each("sdesweep_retries_total", sweep, _sum(tallies, lambda tally: tally.retries))
 
     def _pass_on_each(self, name: str, sweep: str, values: Mapping[str, float]) -> None:
-        bounded: Counter[str] = Counter()
+        bounded: dict[str, float] = {}
         for label, value in values.items():
-            bounded[label if label in METRICS[name].values else "other"] += value  # type: ignore[assignment]
+            known = label if label in METRICS[name].values else "other"
+            bounded[known] = bounded.get(known, 0.0) + value
         for label, value in bounded.items():
             self._pass_on(name, sweep, value, label)
 

@@ -57,7 +57,7 @@ class RunObserver:
         """The work is planned."""
         self._record.shards = prepared.shards
         record = self._record
-        self.record(
+        self.happened(
             Incident(
                 "began", f"run began on {record.host}, process {record.pid}: {record.shards:,} shards left"
             )

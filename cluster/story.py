@@ -73,6 +73,8 @@ def _run(record: RunRecord, events: Sequence[Event]) -> Iterator[Sentence]:
         for later in range(number + 1, len(events)):
             if events[later].at - group[-1].at > TOGETHER:
                 break
+            if event.kind == "joined" and events[later].kind == "lost":  # who joins after it comes back
+                break
             if not told[later] and _belongs(events[later], event):
                 group.append(events[later])
                 told[later] = 1
@@ -118,7 +120,8 @@ def _joined(group: Sequence[Event]) -> str:
     nodes = {event.node for event in group}
     devices = ", ".join(sorted({event.device for event in group if event.device}))
     where = f" on {group[0].node}" if len(nodes) == 1 and group[0].node else f" on {len(nodes)} machines"
-    return f"{_count(len(group), 'worker')} ready{where} ({devices or 'cpu'})"
+    workers = len({event.worker for event in group})
+    return f"{_count(workers, 'worker')} ready{where} ({devices or 'cpu'})"
 
 
 def _count(number: int, thing: str) -> str:

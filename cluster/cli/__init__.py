@@ -22,6 +22,7 @@ from cluster.cli import (
     references,
     running,
     scoring,
+    status,
     submit,
     training,
 )
@@ -55,7 +56,7 @@ for command in (
     queue.queue,
     doctor.doctor,
     look.plan,
-    look.status,
+    status.status,
     events.events,
     look.catalog,
     scoring.report,

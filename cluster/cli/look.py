@@ -1,16 +1,12 @@
-"""Commands that look and change nothing: plan, status, catalog, version."""
+"""Commands that look and change nothing: plan, catalog, version."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from cluster.cli.common import RequestError, command, emit, expand_spec, load_sweep, open_store, store_option
-
-if TYPE_CHECKING:
-    from cluster.status import SweepStatus
+from cluster.cli.common import RequestError, command, emit, expand_spec, open_store
 
 
 @click.command()
@@ -52,69 +48,6 @@ def plan(spec: str, store: str | None, settings: tuple[str, ...], as_json: bool)
         emit(plan_json(planned))
     else:
         Console().print(render_plan(planned))
-
-
-@click.command()
-@click.argument("name")
-@store_option
-@command
-def status(name: str, store: str, as_json: bool) -> None:
-    """Say how far the sweep NAME is, from storage alone: it needs no cluster and disturbs no run.
-
-    \b
-    Example:
-      sdesweep status digits-demo --store runs
-    """
-    from cluster.status import status_of
-
-    opened = open_store(store)
-    found = status_of(opened, load_sweep(opened, name))
-    if as_json:
-        last_run = found.last_run.model_dump(mode="json") if found.last_run else None
-        shallow = dataclasses.replace(found, last_run=None)
-        emit({**dataclasses.asdict(shallow), "last_run": last_run, "complete": found.complete})
-    else:
-        _print_status(found)
-
-
-def _print_status(found: SweepStatus) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from cluster.display import number
-
-    console = Console(highlight=False)
-    console.print(f"{found.sweep} in {found.store}: {'complete' if found.complete else 'incomplete'}")
-    driver = found.driver
-    if driver.state != "none":
-        seen = f", last seen {driver.last_seen:.0f} s ago" if driver.last_seen is not None else ""
-        console.print(f"driver: {driver.state}, process {driver.pid} on {driver.host}{seen}")
-    run = found.last_run
-    if run is not None:
-        retries = ", ".join(f"{count} for {cause}" for cause, count in run.retries.items()) or "none"
-        console.print(
-            f"last run ({found.runs} in all): {run.outcome}, began {run.started}, {run.workers} workers, "
-            f"{run.shards_done:,} of {run.shards:,} shards, {number(found.images_per_second or 0)} images/s, "
-            f"{number(found.evaluations_per_second or 0)} evaluations/s, retries: {retries}"
-        )
-    table = Table(box=None, pad_edge=False)
-    for header in ("configuration", "samples", "shards", "snapshots", "failed", "scored"):
-        table.add_column(header, justify="left" if header == "configuration" else "right")
-    for item in found.configurations:
-        samples, shards = f"{item.samples_done:,}/{item.samples:,}", f"{item.shards_done:,}/{item.shards:,}"
-        scored = "yes" if item.reduced else "no"
-        row = (samples, shards, str(item.snapshots), str(len(item.failed)), scored)
-        table.add_row(escape(item.name), *row)
-    console.print(table)
-    for item in found.configurations:
-        if item.damaged:
-            console.print(
-                f"{escape(item.name)}: {item.damaged} damaged ranges; the next run makes them again"
-            )
-        for shard in item.failed:
-            where = f"{escape(item.name)}: shard [{shard.first}, {shard.last})"
-            console.print(f"{where} failed {shard.attempts} times: {escape(shard.error)}")
 
 
 @click.command()

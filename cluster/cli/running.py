@@ -19,6 +19,7 @@ from cluster.cli.submitting import Submission, is_dashboard, submit_sweeps, with
 
 if TYPE_CHECKING:
     from cluster.account import Outcome
+    from cluster.display import Display
     from cluster.pool import WorkerPool
     from jobs.hardware import Hardware
     from jobs.store import Store
@@ -37,12 +38,20 @@ workers_option = click.option(
     metavar="N",
     help="Number of workers; as many as there are CPUs or GPU slots by default. No result depends on it.",
 )
-
-
 queue_option = click.option(
     "--queue",
     metavar="NAME",
     help="What the order of several sweeps is called (`sdesweep queue`); the first one's name by default.",
+)
+
+log_option = click.option(
+    "--log-format",
+    type=click.Choice(("plain", "json")),
+    default="plain",
+    show_default=True,
+    envvar="SDESWEEP_LOG_FORMAT",
+    show_envvar=True,
+    help="json: a line an event on standard error, with sweep, configuration and shard.",
 )
 
 
@@ -55,6 +64,7 @@ queue_option = click.option(
 @address_option
 @workers_option
 @queue_option
+@log_option
 @with_hours
 @command
 def run(
@@ -64,6 +74,7 @@ def run(
     address: str | None,
     workers: int | None,
     queue: str | None,
+    log_format: str,
     when: When,
     as_json: bool,
 ) -> int:
@@ -86,7 +97,7 @@ def run(
     _refuse_dashboard(address)
     sweeps = expand_specs(specs, settings, store)
     opened = open_store(sweeps[0].store)
-    return _run(opened, sweeps, queue or sweeps[0].name, address, workers, when, as_json)
+    return _run(opened, sweeps, queue or sweeps[0].name, address, workers, when, log_format, as_json)
 
 
 @click.command()
@@ -95,6 +106,7 @@ def run(
 @address_option
 @workers_option
 @queue_option
+@log_option
 @with_hours
 @with_submission
 @command
@@ -104,6 +116,7 @@ def resume(
     address: str | None,
     workers: int | None,
     queue: str | None,
+    log_format: str,
     when: When,
     submission: Submission,
     as_json: bool,
@@ -124,7 +137,7 @@ def resume(
     if is_dashboard(address):
         assert address is not None
         return submit_sweeps(opened, sweeps, name, address, workers, when, submission, as_json)
-    return _run(opened, sweeps, name, address, workers, when, as_json)
+    return _run(opened, sweeps, name, address, workers, when, log_format, as_json)
 
 
 def _refuse_dashboard(address: str | None) -> None:
@@ -142,12 +155,12 @@ def _run(
     address: str | None,
     workers: int | None,
     when: When,
+    log_format: str,
     as_json: bool,
 ) -> int:
-    from rich.console import Console
-
     from cluster.demand import Demand
-    from cluster.display import open_display
+    from cluster.display import Several
+    from cluster.metrics import Metrics, ray_instrument
     from cluster.nights import run_nights
     from cluster.ray_session import hardware_of, open_ray_pool
     from cluster.run import run_sweeps
@@ -160,8 +173,8 @@ def _run(
         return open_ray_pool(store.url, address, demand, most)
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the work begins, both just end it
-    console = Console(file=sys.stdout)
-    with open_display(console, quiet=as_json) as display:
+    with _display(queue, log_format, as_json) as shown:
+        display = Several(shown, Metrics(ray_instrument))
 
         @functools.cache
         def ask() -> Hardware | None:
@@ -178,3 +191,15 @@ def _run(
     code = 0 if when.batch and outcome.closed else outcome.exit_code
     show_end(store, sweeps, queue, outcome, code, nights, as_json)
     return code
+
+
+def _display(queue: str, log_format: str, as_json: bool) -> AbstractContextManager[Display]:
+    """What shows how a run goes: a table or lines on standard output, or a log on standard error."""
+    from rich.console import Console
+
+    from cluster.display import open_display
+    from cluster.logs import JsonLines
+
+    if log_format == "json":
+        return JsonLines(lambda line: print(line, file=sys.stderr, flush=True), queue)
+    return open_display(Console(file=sys.stdout), quiet=as_json)
