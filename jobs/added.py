@@ -71,8 +71,6 @@ def add_weights(
     for file in files:
         if not file.exists():
             raise FileNotFoundError(f"no such file: {file}")
-    folder = catalog.added_folder() / Path(name).parent
-    folder.mkdir(parents=True, exist_ok=True)
     if name in catalog.EXTRACTORS or provide_extractor(name) is not None:
         return _add_extractor(name, _only(files), config)
     target = catalog.added_folder() / f"{name}.safetensors"
@@ -103,6 +101,7 @@ def _add_extractor(name: str, file: Path, config: Path | None) -> Added:
     target = catalog.added_folder() / f"{name}.{suffix}"
     partial = target.with_name(f"{target.name}.partial")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, partial)
         return _kept(name, partial, target, "extractor", None, f"copy of {file.name}")
     finally:
@@ -172,6 +171,7 @@ def _copy_own(
             raise NotAddedError(f"{file} holds another model than {whose_is}")
     provide_networks(found.network_names)
     load_model(file)  # raises where tensors are missing or of another shape
+    target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(file, target)
     note = f"copy of {file.name}"
     if source is None:
@@ -196,6 +196,7 @@ def _convert(
     first = checkpoints[by_role[next(iter(networks))]]
     digests = {role: checkpoints[by_role[role]].sha256 for role in networks}
     source = Source(first.layout, chosen, first.step, digests)
+    target.parent.mkdir(parents=True, exist_ok=True)
     save_model(target, config, networks, source)
     note = str(SourceSection(**asdict(source)))
     place = "" if first.step is None else place_in_training(name, first.step)

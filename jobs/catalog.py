@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from jobs.configuration import Extractor, Model
 from jobs.modelfiles import UnresolvedError, expand, read_model_config, sha256, unset_variable, weights_file
 from jobs.plugins import EXTRACTORS as PLUGIN_EXTRACTORS
-from jobs.plugins import extractor_logits, installed, provide_extractor, provide_networks
+from jobs.plugins import extractor_logits, find, installed, provide_extractor, provide_networks
 from jobs.problems import not_one_of, suggestion
 from jobs.sections import DataSet
 from jobs.spec import ExtractorSection, ModelSection
@@ -110,7 +110,8 @@ def model_names() -> list[str]:
     """Every name that `model:` may have: shipped, added and published models, and data sets for controls."""
     folder = added_folder()
     added = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.safetensors")}
-    return sorted({*EMBEDDED_MODELS, *added, *_published(), *DATA_SETS} - EXTRACTORS.keys())
+    models = {name for name in added if not is_extractor(name)}
+    return sorted({*EMBEDDED_MODELS, *models, *_published(), *DATA_SETS})
 
 
 def resolve_model(section: ModelSection, folder: Path) -> Resolved[Model]:
@@ -205,6 +206,23 @@ def _published() -> dict[str, dict[str, Any]]:
     from sdesampling.networks.published import PUBLISHED  # imports torch, which takes seconds
 
     return {name: json.loads(config.to_json()) for name, config in PUBLISHED.items()}
+
+
+def published_names() -> list[str]:
+    """Names of the published models."""
+    return list(_published())
+
+
+def unreleased_names() -> tuple[str, ...]:
+    """Published models of which no weights were ever released."""
+    from sdesampling.networks.published import UNRELEASED  # imports torch
+
+    return UNRELEASED
+
+
+def is_extractor(name: str) -> bool:
+    """Whether weights of this name are an extractor's, of this project or of an installed package."""
+    return name in EXTRACTORS or find(PLUGIN_EXTRACTORS, name) is not None
 
 
 def published_config(name: str) -> dict[str, Any]:

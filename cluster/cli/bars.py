@@ -42,6 +42,38 @@ def _rich_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda more: progress.advance(task, more)
 
 
+@contextmanager
+def byte_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
+    """While the block lasts: a function that is told how many bytes are done, and of how many where known."""
+    if quiet:
+        yield lambda done, total: None
+        return
+    if not sys.stderr.isatty():
+        yield _ByteLines(what).tell
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
+        task = progress.add_task(escape(what), total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+class _ByteLines:
+    """A line every ten seconds."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._shown = what, time.monotonic()
+
+    def tell(self, done: int, total: int | None) -> None:
+        if time.monotonic() - self._shown >= INTERVAL:
+            self._shown = time.monotonic()
+            whole = "" if total is None else f" of {total / 1e6:,.0f}"
+            click.echo(f"{self._what}: {done / 1e6:,.0f}{whole} MB", err=True)
+
+
 class _Lines:
     """A line every ten seconds."""
 

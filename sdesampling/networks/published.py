@@ -128,6 +128,7 @@ _ARCHITECTURES = {
     "ncsnv2": "NCSNv2",
     "sngan_generator": "SN-GAN",
     "csinva_dcgan_generator": "DCGAN",
+    "dcgan_generator": "DCGAN",
     "mnist_mlp_generator": "MLP GAN",
     "mnist_vae_decoder": "VAE",
 }
