@@ -85,24 +85,31 @@ class Moments:
         if len(rows) == 0:
             return
         mean = rows.mean(axis=0)
-        centred = rows - mean
-        self._merge(len(rows), mean, centred.T @ centred)  # one array and its transpose: BLAS syrk
+        centred = np.empty((len(rows) + 1, self.dimension))
+        np.subtract(rows, mean, out=centred[:-1])
+        # the step from the old mean to this block's is one more row: no other pass over the whole matrix
+        centred[-1] = (mean - self.mean) * np.sqrt(self._weight(len(rows)))
+        self.scatter += centred.T @ centred  # one array and its transpose: BLAS syrk
+        self._advance(len(rows), mean)
 
     def merge(self, other: Moments) -> None:
         """Take in all rows that `other` has seen (Chan, Golub and LeVeque 1983, eq. 2.1)."""
         if other.dimension != self.dimension:
             raise ValueError(f"moments of {self.dimension} and of {other.dimension} dimensions do not merge")
-        self._merge(other.count, other.mean, other.scatter)
-
-    def _merge(self, count: int, mean: Array, scatter: Array) -> None:
-        total = self.count + count
-        if count == 0:
+        if other.count == 0:
             return
-        delta = mean - self.mean
-        self.scatter += scatter
-        self.scatter += np.outer(delta, delta * (self.count * count / total))
-        self.mean = self.mean + delta * (count / total)
-        self.count = total
+        delta = other.mean - self.mean
+        self.scatter += other.scatter
+        self.scatter += np.outer(delta, delta * self._weight(other.count))
+        self._advance(other.count, other.mean)
+
+    def _weight(self, count: int) -> float:
+        """Of the squared distance between the mean of all rows so far and that of `count` more."""
+        return self.count * count / (self.count + count)
+
+    def _advance(self, count: int, mean: Array) -> None:
+        self.count += count
+        self.mean = self.mean + (mean - self.mean) * (count / self.count)
 
 
 def blocks(rows: NDArray[np.generic], size: int = BLOCK) -> Iterator[NDArray[np.generic]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,110 +21,159 @@ from PIL import Image
 from fid.audit import Audit, Evidence, Expectation, ImageSet
 from fid.extractors import Extractor as FeatureNetwork
 from fid.extractors import load_extractor
-from fid.extractors.inception import NORMALISATIONS, RESIZES
-from jobs.catalog import resolve_extractor
+from fid.extractors.inception import NORMALISATIONS, RESIZES, conventions
+from fid.moments import Moments
+from jobs.catalog import Resolved
 from jobs.commit import DamageError
 from jobs.configuration import Configuration, Extractor
 from jobs.datasets import BUILT_IN, DatasetError, read_dataset
-from jobs.extraction import extract
+from jobs.extraction import BATCH, extract
 from jobs.features import committed_features
 from jobs.imagefiles import IMAGE_SUFFIXES
 from jobs.images import committed_images
+from jobs.imagesets import Given, Progress
 from jobs.ledger import scan
+from jobs.lookup import find_configuration
 from jobs.paths import SweepPaths, extractor_key
+from jobs.reference_import import read_statistics
 from jobs.reference_index import read_index
 from jobs.reference_moments import reference_moments
 from jobs.references import load_reference
 from jobs.results import Result
 from jobs.sections import DataSet, PredictorCorrector, PublishedValue
-from jobs.spec import ExtractorSection
 from jobs.store import Store
 from jobs.sweep import Sweep
-from jobs.weights import weights_of
 
 ENCODINGS_READ = 1000  # files whose format is looked at
 
 
 def audited_configuration(
-    store: Store, sweep: Sweep, configuration: Configuration, extractor: Extractor, reference: DataSet
+    reader: SideReader, sweep: Sweep, configuration: Configuration, reference: Given | DataSet
 ) -> Evidence:
     """What the store knows of a configuration and the reference that it is scored against.
 
     Expected are the published value of its cell and the other cells of the same source.
     """
-    if extractor.weights is None:
-        raise FileNotFoundError(f"the weights of {extractor.name} are not in the store; run the sweep first")
-    with weights_of(store) as weights:
-        path = weights(extractor.weights)
-        network, variants = load_extractor(extractor.name, path), variants_of(extractor.name, path)
+    store, extractor = reader.store, reader.found.thing
     return Evidence(
-        generated=stored_samples(store, sweep.name, configuration, extractor),
-        reference=stored_reference(store, reference, extractor, network),
-        extractor=network,
-        variants=variants,
-        reported=_reported(store, sweep.name, configuration, extractor, reference),
+        generated=stored_samples(store, sweep.name, configuration, extractor, reader.network),
+        reference=stored_reference(store, reference, extractor, reader.network)
+        if isinstance(reference, DataSet)
+        else reader.open(reference),
+        extractor=reader.network,
+        variants=variants_of(reader.found),
+        reported=_reported(store, sweep.name, configuration, extractor, reference.name)
+        if isinstance(reference, DataSet)
+        else None,
         settings=_settings(configuration),
         expectation=_expectation(sweep, configuration),
     )
 
 
-def audited_images(path: Path, reference: DataSet, section: ExtractorSection, folder: Path) -> Evidence:
-    """What a set of image files and a data set show, by the features of one extractor.
+@dataclass(frozen=True)
+class SideReader:
+    """Makes sides of an audit of what a command line names, by one extractor.
 
-    Raises DatasetError, UnresolvedError or FileNotFoundError for what cannot be read.
+    Attributes:
+        count: images behind a mean and covariance, which their file does not say.
+        progress: opens a display of progress over so many images.
     """
-    found = resolve_extractor(section, folder)
-    if found.missing:
-        raise FileNotFoundError(found.missing[0])
-    weights = found.files[str(found.thing.weights)]
-    network = load_extractor(section.name, weights)
-    real = None if reference.path is None else Path(reference.path)
+
+    store: Store
+    found: Resolved[Extractor]
+    network: FeatureNetwork
+    progress: Progress
+    count: int | None = None
+
+    def open(self, given: Given) -> ImageSet:
+        """Images and features of a set. Raises DatasetError, NotFoundError, or FileNotFoundError."""
+        if given.kind == "files":
+            return self._files(given.text, given.path, given.split)
+        if given.kind == "statistics":
+            return self._statistics(given)
+        if given.kind == "reference":
+            data_set = DataSet(name=given.text)
+            return stored_reference(self.store, data_set, self.found.thing, self.network)
+        configuration = find_configuration(self.store, given.text)
+        return stored_samples(self.store, configuration.sweep, configuration, self.found.thing, self.network)
+
+    def _files(self, name: str, path: str, split: str | None) -> ImageSet:
+        data = read_dataset(name, path, split)
+        with self.progress(f"features of {name}", len(data)) as advance:
+            rows = extract(self.network, 0, data.images, [range(len(data))], lambda: advance(BATCH))
+        encodings = encodings_of(Path(path))
+        return ImageSet(Path(name).name, data.images, rows.features, rows.logits, encodings=encodings)
+
+    def _statistics(self, given: Given) -> ImageSet:
+        found = read_statistics(given.text, Path(given.path))
+        name = Path(given.text).name
+        if found.features is not None:
+            return ImageSet(name, features=found.features, logits=found.logits)
+        if self.count is None or found.mean is None or found.covariance is None:
+            raise DatasetError(
+                f"{given.text} does not say how many images are behind its mean and covariance: give --count"
+            )
+        return ImageSet(name, moments=Moments.from_covariance(found.mean, found.covariance, self.count))
+
+
+def audited_sets(reader: SideReader, generated: Given, reference: Given) -> Evidence:
+    """What two sets show, by the features of one extractor."""
     return Evidence(
-        generated=files_with_features(path.name, path, network),
-        reference=files_with_features(reference.name, real, network),
-        extractor=network,
-        variants=variants_of(section.name, weights),
+        generated=reader.open(generated),
+        reference=reader.open(reference),
+        extractor=reader.network,
+        variants=variants_of(reader.found),
     )
 
 
-def expecting(evidence: Evidence, value: float | None, samples: int | None, real: DataSet | None) -> Evidence:
+def expecting(
+    evidence: Evidence, value: float | None, samples: int | None, real: ImageSet | None
+) -> Evidence:
     """The same evidence with what a user expects, where it is given, in place of what was published.
 
-    real: the data set that the value was measured against; it is read, its features are made.
+    real: the data set that the value was measured against.
     """
     expectation = evidence.expectation
     if value is not None:
         expectation = replace(expectation, value=value)
     if samples is not None:
         expectation = replace(expectation, samples=samples)
-    if real is not None and evidence.extractor is not None:
-        path = None if real.path is None else Path(real.path)
-        found = files_with_features(real.name, path, evidence.extractor)
-        expectation = replace(expectation, real=found, reference=real.name)
+    if real is not None:
+        expectation = replace(expectation, real=real, reference=real.name)
     return replace(evidence, expectation=expectation)
 
 
-def stored_samples(store: Store, sweep: str, configuration: Configuration, extractor: Extractor) -> ImageSet:
-    """Images and features of the last step of the samples that have both, by the extractor."""
+def stored_samples(
+    store: Store, sweep: str, configuration: Configuration, extractor: Extractor, network: FeatureNetwork
+) -> ImageSet:
+    """Images and features of the last step of the samples that have both, by the extractor.
+
+    Features of an extractor that the sweep does not have are made here, of the stored images.
+    """
     paths = SweepPaths(sweep).configuration(configuration.fingerprint)
     key = extractor_key(extractor.name, extractor.weights or "")
     ledger = scan(store, paths, [key])
-    images = {marker.samples: marker for marker in ledger.images}
+    made = {marker.samples: marker for marker in ledger.features[key]}
     index, pixels, features, logits = [], [], [], []
-    for marker in ledger.features[key]:
-        if marker.samples not in images or marker.first >= configuration.samples:
+    for marker in ledger.images:
+        if marker.first >= configuration.samples or (made and marker.samples not in made):
             continue
         try:
-            drawn = committed_images(store, paths.images, images[marker.samples])[-1]
-            made = committed_features(store, paths.features(key), marker)[-1]
+            drawn = committed_images(store, paths.images, marker)[-1]
+            groups = [range(group.first, group.last) for group in marker.groups]
+            rows = (
+                committed_features(store, paths.features(key), made[marker.samples])[-1]
+                if made
+                else extract(network, drawn.step, drawn.images, groups)
+            )
         except DamageError:
             continue
-        keep = made.index < configuration.samples
-        index.append(made.index[keep])
+        keep = rows.index < configuration.samples
+        index.append(rows.index[keep])
         pixels.append(drawn.images[keep])
-        features.append(made.features[keep])
-        if made.logits is not None:
-            logits.append(made.logits[keep])
+        features.append(rows.features[keep])
+        if rows.logits is not None:
+            logits.append(rows.logits[keep])
     if not index:
         raise DatasetError(
             f"{configuration.name}: no samples with images and features of {key} are in the store; "
@@ -152,7 +201,7 @@ def stored_reference(
         found = load_reference(store, reference, extractor)
         record = read_index(store, reference)
     except FileNotFoundError:
-        return files_with_features(reference.name, path, network)
+        return _files_with_features(reference.name, path, network)
     source = found.features(store)
     if source is None:
         return ImageSet(reference.name, moments=reference_moments(store, found))
@@ -178,7 +227,7 @@ def stored_reference(
     return replace(held, images=data.images, encodings=encodings_of(path))
 
 
-def files_with_features(name: str, path: Path | None, network: FeatureNetwork) -> ImageSet:
+def _files_with_features(name: str, path: Path | None, network: FeatureNetwork) -> ImageSet:
     """A data set, its features and the formats of its files. Raises DatasetError."""
     data = read_dataset(name, path)
     rows = extract(network, 0, data.images, [range(len(data))])
@@ -211,23 +260,25 @@ def _encoding(source: Path | io.BytesIO) -> str:
         return f"{image.format} {image.mode}"
 
 
-def variants_of(name: str, weights: Path) -> dict[str, FeatureNetwork]:
+def variants_of(found: Resolved[Extractor]) -> dict[str, FeatureNetwork]:
     """The FID Inception with its other resizes and normalisations; other extractors have none."""
-    if name != "inception":
+    name = found.thing.name
+    if conventions(name) is None:
         return {}
-    usual = load_extractor(name, weights).identity
-    found = {f"resize {resize}": load_extractor(name, weights, resize=resize) for resize in RESIZES}
+    path = found.files[str(found.thing.weights)]
+    usual = load_extractor(name, path).identity
+    made = {f"resize {resize}": load_extractor(name, path, resize=resize) for resize in RESIZES}
     for normalisation in NORMALISATIONS:
-        found[f"normalisation {normalisation}"] = load_extractor(name, weights, normalisation=normalisation)
-    return {other: network for other, network in found.items() if network.identity != usual}
+        made[f"normalisation {normalisation}"] = load_extractor(name, path, normalisation=normalisation)
+    return {other: network for other, network in made.items() if network.identity != usual}
 
 
 def _reported(
-    store: Store, sweep: str, configuration: Configuration, extractor: Extractor, reference: DataSet
+    store: Store, sweep: str, configuration: Configuration, extractor: Extractor, reference: str
 ) -> float | None:
     """The FID of the results file; None where the configuration was not scored, or not by FID."""
     key = extractor_key(extractor.name, extractor.weights or "")
-    name = SweepPaths(sweep).configuration(configuration.fingerprint).result(key, reference.name)
+    name = SweepPaths(sweep).configuration(configuration.fingerprint).result(key, reference)
     try:
         result = Result.model_validate_json(store.get(name))
     except FileNotFoundError:
@@ -235,24 +286,34 @@ def _reported(
     return None if result.final.fid is None else result.final.fid.value
 
 
+#: How all published score-based values were sampled: a last step without noise, averaged weights.
+PROTOCOL: dict[str, object] = {"denoise": True, "weights": "ema"}
+
+
 def _settings(configuration: Configuration) -> dict[str, object]:
-    """What of a sampler the audit compares with the protocol of the expected value."""
-    sampler = configuration.sampler
-    return {"denoise": sampler.denoise} if isinstance(sampler, PredictorCorrector) else {}
+    """What of a sampler and its model the audit compares with the protocol of published values."""
+    found: dict[str, object] = {}
+    if isinstance(configuration.sampler, PredictorCorrector):
+        found["denoise"] = configuration.sampler.denoise
+    if configuration.model.source is not None:
+        found["weights"] = configuration.model.source.weights
+    return found
 
 
 def _expectation(sweep: Sweep, configuration: Configuration) -> Expectation:
-    """The published FID of the configuration's cell, and those of the other cells of the same source."""
+    """The published FID of the configuration's cell, and those of the other cells of the same source.
+
+    The protocol is expected even where no value is.
+    """
+    settings = {key: value for key, value in PROTOCOL.items() if key in _settings(configuration)}
     own = _published(configuration)
     if own is None:
-        return Expectation()
+        return Expectation(settings=settings)
     cells = {}
     for other in sweep.configurations:
         value = _published(other)
         if value is not None and value.source == own.source and value.value != own.value:
             cells[f"{other.row} / {other.column}"] = (value.value, value.std or 0.0)
-    # every score-based row in the catalogue was sampled with a last denoising step (facts of its source)
-    settings = {"denoise": True} if isinstance(configuration.sampler, PredictorCorrector) else {}
     return Expectation(
         own.value, samples=own.samples, reference=own.reference, settings=settings, cells=cells
     )
@@ -264,4 +325,5 @@ def _published(configuration: Configuration) -> PublishedValue | None:
 
 def as_data(audit: Audit) -> dict[str, Any]:
     """The JSON form of an audit: numbers, and the findings in order."""
-    return asdict(audit) | {"difference": audit.difference, "unexplained": audit.unexplained}
+    told = {"difference": audit.difference, "unexplained": audit.unexplained, "verdict": audit.verdict}
+    return asdict(audit) | told

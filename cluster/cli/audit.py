@@ -5,28 +5,32 @@ A module of its own because it prints findings, not tables. It must not judge: `
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cluster.cli.common import RequestError, command, emit, load_sweep, open_store, store_option
+from cluster.cli.bars import bar
+from cluster.cli.common import RequestError, command, emit, find_extractor, open_store, store_option
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from fid.audit import Audit, Evidence, Finding, HypothesisTest
-    from jobs.sections import DataSet
+    from jobs.audit import SideReader
+    from jobs.configuration import Extractor
+    from jobs.imagesets import Given
     from jobs.store import Store
 
 
 @click.command()
 @click.argument("target", metavar="CONFIG|IMAGES")
-@click.option("--reference", metavar="R", help="A data set's name, or NAME=PATH. Default: of the sweep.")
+@click.option("--reference", metavar="R", help="What it was measured against; by default that of CONFIG.")
 @click.option("--expect", type=float, metavar="FID", help="The value that was expected.")
 @click.option("--expect-samples", type=click.IntRange(2), metavar="N", help="Images behind it.")
 @click.option("--expect-reference", metavar="R", help="What it was measured against.")
-@click.option(
-    "--extractor", default="digits-cnn", show_default=True, metavar="E", help="NAME or NAME=PATH, for IMAGES."
-)
+@click.option("--extractor", metavar="E[=WEIGHTS]", help="Feature network; CONFIG's own, or inception.")
+@click.option("--count", type=click.IntRange(min=2), metavar="N", help="Images behind mu and sigma.")
 @store_option
 @command
 def audit(
@@ -35,29 +39,38 @@ def audit(
     expect: float | None,
     expect_samples: int | None,
     expect_reference: str | None,
-    extractor: str,
+    extractor: str | None,
+    count: int | None,
     store: str,
     as_json: bool,
 ) -> int:
-    """Say why the FID of a configuration, or of a set of image files, is what it is: twelve hypotheses.
+    """Say why the FID of a configuration, or of a set of images, is what it is: twelve hypotheses.
 
-    CONFIG is SWEEP, or SWEEP/FINGERPRINT with as much of the fingerprint as is needed; IMAGES is a folder, a
-    Parquet file or an npz archive. Exit code 1 when something is found.
+    CONFIG is SWEEP/FINGERPRINT, with as much of the fingerprint as is needed. IMAGES and R are a folder, a
+    Parquet file, an npz or CIFAR archive (PATH, or PATH:SPLIT), a reference of the store, or an npz of
+    statistics, as `sdesweep fid` reads them. Exit code 1 when something is found. docs/audit.md says how to
+    read the verdict.
 
     \b
     Examples:
       sdesweep audit digits-demo/3fa9 --store runs
-      sdesweep audit samples/ --reference digits-train --expect 3.2
+      sdesweep audit samples/ --reference digits-train --extractor digits-cnn --expect 3.2
     """
     from fid.audit import audit as examine
-    from jobs.audit import as_data, expecting
+    from jobs.audit import as_data, audited_sets, expecting
+    from jobs.imagesets import identify
 
-    given = None if reference is None else _data_set(reference)
-    real = None if expect_reference is None else _data_set(expect_reference)
-    if Path(target).exists():
-        evidence = _of_images(Path(target), given, extractor)
+    opened = open_store(store)
+    given = identify(opened, target)
+    against = None if reference is None else identify(opened, reference)
+    reader = _reader(opened, given, extractor, count, quiet=as_json)
+    if given.kind == "configuration":
+        evidence = _of_configuration(reader, given, against)
+    elif against is None:
+        raise RequestError(f"{target} has no reference of its own: give --reference")
     else:
-        evidence = _of_configuration(open_store(store), target, given)
+        evidence = audited_sets(reader, given, against)
+    real = None if expect_reference is None else reader.open(identify(opened, expect_reference))
     evidence = expecting(evidence, expect, expect_samples, real)
     found = examine(evidence) if as_json else examine(evidence, progress=_progress)
     if as_json:
@@ -67,37 +80,37 @@ def audit(
     return 1 if found.found else 0
 
 
-def _data_set(text: str) -> DataSet:
-    from jobs.sections import DataSet
+def _reader(store: Store, given: Given, extractor: str | None, count: int | None, quiet: bool) -> SideReader:
+    """What reads both sides. Raises RequestError when an extractor's weights are not here."""
+    from jobs.audit import SideReader
+    from jobs.build import build_extractor
+    from jobs.catalog import Resolved
+    from jobs.lookup import find_configuration
+    from jobs.weights import weights_of
 
-    name, _, path = text.partition("=")
-    return DataSet(name=name, path=path or None)
+    def progress(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        return bar(what, total, quiet=quiet)
+
+    if extractor is not None or given.kind != "configuration":
+        found = find_extractor(extractor or "inception")
+        network = build_extractor(found.thing, lambda digest: found.files[digest])
+        return SideReader(store, found, network, progress, count)
+    own: Extractor = find_configuration(store, given.text).extractors[0]
+    if own.weights is None:
+        raise RequestError(f"the weights of {own.name} are not in the store; give --extractor NAME=WEIGHTS")
+    with weights_of(store) as weights:
+        path = weights(own.weights)
+        network = build_extractor(own, weights)
+        return SideReader(store, Resolved(own, {own.weights: path}), network, progress, count)
 
 
-def _of_images(path: Path, reference: DataSet | None, extractor: str) -> Evidence:
-    from jobs.audit import audited_images
-    from jobs.spec import ExtractorSection
-
-    if reference is None:
-        raise RequestError("image files have no reference of their own: give --reference NAME or NAME=PATH")
-    name, _, weights = extractor.partition("=")
-    section = ExtractorSection(name=name, weights=weights or None)
-    return audited_images(path, reference, section, Path.cwd())
-
-
-def _of_configuration(store: Store, target: str, reference: DataSet | None) -> Evidence:
+def _of_configuration(reader: SideReader, given: Given, reference: Given | None) -> Evidence:
     from jobs.audit import audited_configuration
+    from jobs.lookup import find_configuration, find_sweep
 
-    name, _, prefix = target.partition("/")
-    sweep = load_sweep(store, name)
-    matching = [found for found in sweep.configurations if found.fingerprint.startswith(prefix)]
-    if len(matching) != 1:
-        known = ", ".join(f"{name}/{found.fingerprint[:8]} ({found.name})" for found in sweep.configurations)
-        raise RequestError(f"{target} is {len(matching)} configurations, not one; there are {known}")
-    configuration = matching[0]
-    return audited_configuration(
-        store, sweep, configuration, configuration.extractors[0], reference or configuration.references[0]
-    )
+    configuration = find_configuration(reader.store, given.text)
+    sweep = find_sweep(reader.store, configuration.sweep)
+    return audited_configuration(reader, sweep, configuration, reference or configuration.references[0])
 
 
 def _progress(test: HypothesisTest, finding: Finding | None) -> None:
@@ -109,20 +122,18 @@ def _progress(test: HypothesisTest, finding: Finding | None) -> None:
 
 def _print(audit: Audit) -> None:
     if audit.measured is not None:
-        expected = "expected" if audit.expected is not None else "real against real"
+        expected = "expected" if audit.expected is not None else "real against real at these numbers"
         baseline = "" if audit.baseline is None else f", {expected} {audit.baseline:.4g}"
-        click.echo(f"FID {audit.measured:.6g} +- {audit.standard_error or 0:.2g}{baseline}")
-    if not audit.found:
-        click.echo("nothing was found")
+        click.echo(f"FID {audit.measured:.6g} ± {audit.standard_error or 0:.2g}{baseline}")
+    click.echo(audit.verdict)
     for finding in audit.findings:
         points = "" if finding.contribution is None else f" ({finding.contribution:+.3g} points)"
         line = f"{finding.test:>4} {finding.verdict:<8} {finding.hypothesis}{points}: {finding.reason}"
         click.secho(line, fg="red" if finding.verdict == "found" else None)
         if finding.verdict == "found":
             for name, value in finding.evidence.items():
-                click.echo(
-                    f"       {name}: {value:.5g}" if isinstance(value, float) else f"       {name}: {value}"
-                )
+                text = f"{value:.5g}" if isinstance(value, float) else f"{value}"
+                click.echo(f"       {name}: {text}")
             click.echo(f"       do: {finding.remedy}")
-    if audit.found and audit.unexplained is not None:
-        click.echo(f"unexplained: {audit.unexplained:.4g} of {audit.difference:.4g} points")
+        elif finding.verdict == "remains" and finding.remedy:
+            click.echo(f"       to tell: {finding.remedy}")

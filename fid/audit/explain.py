@@ -46,6 +46,7 @@ class Explanation:
         look: distance of pixel statistics before and after the other side was damaged alike, and its value
             for two parts of the reference.
         complete: what is left of it is chance, or less than a tenth.
+        exact: what is left of it is chance.
         contribution: points of the distance that vanish; None without an extractor.
         error: its standard error.
         excess: points by which the same images were off before, over real data at the same numbers.
@@ -55,6 +56,7 @@ class Explanation:
     side: Side
     look: tuple[float, float, float]
     complete: bool
+    exact: bool
     contribution: float | None = None
     error: float | None = None
     excess: float | None = None
@@ -231,6 +233,7 @@ def _best(
             candidate.side,
             (looks.before, candidate.look, normal),
             complete,
+            left <= chance,
             gain,
             error,
             excess,
@@ -252,9 +255,13 @@ def _unseen(looks: _Looks, families: list[Family], judge: _Judge) -> Explanation
     if gain <= SURE * error:
         return None
     look = looks.try_out(best, "generated").look
-    complete = judge.excess - gain <= max(SURE * error, LEFT * judge.excess)
+    left = judge.excess - gain
+    exact = left <= SURE * error
+    complete = exact or left <= LEFT * judge.excess
     normal, _ = looks.control()
-    return Explanation(best, "generated", (looks.before, look, normal), complete, gain, error, judge.excess)
+    return Explanation(
+        best, "generated", (looks.before, look, normal), complete, exact, gain, error, judge.excess
+    )
 
 
 def _ranked(glance: _Looks, looks: _Looks, families: list[Family]) -> list[_Candidate]:

@@ -37,7 +37,7 @@ def look(evidence: Evidence) -> Outcome:
         said = "; ".join(f"{name} is {here}, not {wanted}" for name, (here, wanted) in other.items())
         return Outcome(
             "found",
-            f"the expected value was sampled otherwise: {said}",
+            f"sampled otherwise than the published protocol: {said}",
             {**numbers, **_noise_floor(evidence)},
             None if explanation is None else explanation.contribution,
             True,

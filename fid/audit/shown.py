@@ -17,7 +17,11 @@ def explanation_of(evidence: Evidence, hypothesis: Hypothesis) -> Explanation | 
 
 
 def outcome_of(explanation: Explanation, remedy: str) -> Outcome:
-    """Found where the fault explains the images completely, or a material part of the excess."""
+    """Found where the fault explains the images to within chance, or a material part of the excess.
+
+    Samples of a good model differ from real images a little, and some fault often describes that nearly:
+    without an effect on the distance it stays a remark.
+    """
     before, after, normal = explanation.look
     numbers: dict[str, float | int | str] = {
         "pixel statistics, distance": before,
@@ -25,14 +29,19 @@ def outcome_of(explanation: Explanation, remedy: str) -> Outcome:
         "the same between parts of the reference": normal,
     }
     reason = f"{explanation.side} images: {explanation.fault.name}"
-    verdict: Verdict = "found" if explanation.complete else "remains"
-    if explanation.contribution is not None and explanation.error is not None:
+    verdict: Verdict = "found" if explanation.exact else "remains"
+    material = True
+    if explanation.contribution is None and explanation.complete:
+        verdict = "found"  # no features to say otherwise
+    elif explanation.contribution is not None and explanation.error is not None:
         numbers["standard error of the contribution"] = explanation.error
         numbers["excess of the images compared"] = explanation.excess or 0.0
-        if weigh(explanation.contribution, explanation.error, explanation.excess or 0.0) == "found":
-            verdict = "found"
-        elif not explanation.complete:
-            reason += ": a part of the difference only"
+        material = weigh(explanation.contribution, explanation.error, explanation.excess or 0.0) == "found"
+        verdict = "found" if material else verdict
     if explanation.complete:
         reason += "; the other side's images, damaged alike, look the same"
+    if not material:
+        reason += ", but the distance hardly changes by it"
+    elif not explanation.complete:
+        reason += ": a part of the difference only"
     return Outcome(verdict, reason, numbers, explanation.contribution, False, remedy)

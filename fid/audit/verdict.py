@@ -80,6 +80,22 @@ class Audit:
         return None if self.measured is None or self.baseline is None else self.measured - self.baseline
 
     @property
+    def verdict(self) -> str:
+        """One sentence: what was found, what is excluded, what remains, and what none of it explains."""
+        found = [finding.test for finding in self.found]
+        said = [f"found {', '.join(found)}" if found else "nothing found"]
+        for verdict in ("remains", "excluded"):
+            tests = [finding.test for finding in self.findings if finding.verdict == verdict]
+            if tests:
+                said.append(f"{verdict} {', '.join(sorted(tests, key=lambda test: int(test[1:])))}")
+        if self.difference is not None and self.unexplained is not None and self.standard_error is not None:
+            if abs(self.difference) <= 2 * self.standard_error:
+                said.append(f"the difference of {self.difference:.3g} points is within two standard errors")
+            else:
+                said.append(f"{self.unexplained:.3g} of {self.difference:.3g} points are not explained")
+        return "; ".join(said)
+
+    @property
     def unexplained(self) -> float | None:
         """Points of the difference that no contribution of what was found accounts for.
 

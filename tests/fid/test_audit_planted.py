@@ -282,7 +282,7 @@ def test_sampler_settings_and_raw_weights():
     told = replace(case, expectation=Expectation(settings={"weights": "ema", "denoise": True}))
     assert first(replace(told, generated=features_alone)) == (
         "H7",
-        "the expected value was sampled otherwise: weights is raw, not ema",
+        "sampled otherwise than the published protocol: weights is raw, not ema",
     )
     rerun = {"moving averages": image_set("rerun", generated[:300], digits_cnn())}
     report = audit(replace(case, generated=features_alone, alternatives=rerun))

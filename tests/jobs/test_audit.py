@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,19 @@ from PIL import Image
 from scored import PC, SWEEP, commit_shard, configuration, extractor, prepare, sweep_of
 
 from fid.audit import audit
-from jobs.audit import audited_configuration, audited_images, encodings_of, expecting, stored_samples
+from fid.extractors import load_extractor
+from fid.moments import Moments
+from jobs.audit import (
+    SideReader,
+    audited_configuration,
+    audited_sets,
+    encodings_of,
+    expecting,
+    stored_samples,
+)
+from jobs.catalog import resolve_extractor
 from jobs.datasets import DatasetError, read_digits
+from jobs.imagesets import identify
 from jobs.reduce import reduce_configuration
 from jobs.sections import DataSet, PublishedValue
 from jobs.spec import ExtractorSection
@@ -20,8 +33,18 @@ from jobs.store import LocalStore
 REFERENCE = DataSet(name="digits-train")
 
 
+def quiet(what, total):
+    return contextlib.nullcontext(lambda more: None)
+
+
+def reader_of(store):
+    found = resolve_extractor(ExtractorSection(name="digits-cnn"), Path())
+    (path,) = found.files.values()
+    return SideReader(store, found, load_extractor("digits-cnn", path), quiet)
+
+
 def audited(store, sweep, item):
-    return audited_configuration(store, sweep, item, extractor(), REFERENCE)
+    return audited_configuration(reader_of(store), sweep, item, REFERENCE)
 
 
 def test_noise_left_in_committed_images_is_found_in_them(tmp_path):
@@ -29,7 +52,7 @@ def test_noise_left_in_committed_images_is_found_in_them(tmp_path):
     sweep = sweep_of([item])
     prepare(store, sweep)
     for first in range(0, 512, 128):
-        commit_shard(store, item, range(first, first + 128), noise=0.04)
+        commit_shard(store, item, range(first, first + 128), noise=0.1)
     reduce_configuration(store, SWEEP, item)
     evidence = audited(store, sweep, item)
     assert evidence.reported == pytest.approx(evidence.distance.value, rel=1e-6)
@@ -81,11 +104,42 @@ def test_a_sampler_without_its_last_denoising_differs_from_the_published_protoco
     assert "denoise is False, not True" in findings["H7"].reason
 
 
+def test_statistics_of_others_are_a_reference_too(tmp_path):
+    store = LocalStore(tmp_path / "store")
+    reader = reader_of(store)
+    train = reader.open(identify(store, "digits-train"))
+    moments = Moments.of(train.features)
+    np.savez(tmp_path / "stats.npz", mu=moments.mean, sigma=moments.covariance)
+    np.savez(tmp_path / "samples.npz", images=read_digits("heldout").images)
+    samples, statistics = (identify(store, str(tmp_path / name)) for name in ("samples.npz", "stats.npz"))
+    with pytest.raises(DatasetError, match="give --count"):
+        audited_sets(reader, samples, statistics)
+    evidence = audited_sets(replace(reader, count=moments.count), samples, statistics)
+    report = audit(evidence)
+    assert report.found == ()
+    assert report.measured == pytest.approx(evidence.distance.value)
+    assert {finding.test for finding in report.findings if finding.verdict == "excluded"} >= {
+        "H2",
+        "H8",
+        "H10",
+    }
+
+
+def test_stored_images_are_read_by_another_extractor_than_the_sweep_has(tmp_path):
+    store, item = LocalStore(tmp_path), configuration("pc", "ve", samples=256)
+    prepare(store, sweep_of([item]))
+    commit_shard(store, item, range(256))
+    other = extractor().model_copy(update={"name": "digits-other", "weights": "0" * 64})
+    made = stored_samples(store, SWEEP, item, other, reader_of(store).network)
+    held = stored_samples(store, SWEEP, item, extractor(), reader_of(store).network)
+    np.testing.assert_allclose(made.features, held.features, rtol=1e-4, atol=1e-4)
+
+
 def test_nothing_in_the_store_is_an_error_that_says_so(tmp_path):
     store, item = LocalStore(tmp_path), configuration("pc", "ve")
     prepare(store, sweep_of([item]))
     with pytest.raises(DatasetError, match="no samples with images and features"):
-        stored_samples(store, SWEEP, item, extractor())
+        stored_samples(store, SWEEP, item, extractor(), reader_of(store).network)
 
 
 def written(folder: Path, images: np.ndarray, suffix: str, **options: object) -> Path:
@@ -101,7 +155,9 @@ def test_a_folder_of_jpeg_files_is_told_by_its_files(tmp_path):
     assert encodings_of(lossy) == {"JPEG L": 300}
     assert encodings_of(written(tmp_path / "png", images[:5], "png")) == {"PNG L": 5}
     assert encodings_of(None) == {}
-    evidence = audited_images(lossy, REFERENCE, ExtractorSection(name="digits-cnn"), tmp_path)
+    store = LocalStore(tmp_path / "store")
+    sides = [identify(store, text) for text in (str(lossy), "digits-train")]
+    evidence = audited_sets(reader_of(store), *sides)
     found = [finding for finding in audit(evidence).found if finding.test == "H9"]
     assert "300 of 300 files are JPEG" in found[0].reason
     assert found[0].direct
@@ -109,10 +165,11 @@ def test_a_folder_of_jpeg_files_is_told_by_its_files(tmp_path):
 
 def test_another_reference_than_the_expected_one(tmp_path):
     np.savez(tmp_path / "samples.npz", images=read_digits(None).images[::2])
-    section = ExtractorSection(name="digits-cnn")
-    heldout = DataSet(name="digits-heldout")
-    evidence = audited_images(tmp_path / "samples.npz", heldout, section, tmp_path)
-    asked = expecting(evidence, 1.5, 1000, REFERENCE)
+    store = LocalStore(tmp_path / "store")
+    reader = reader_of(store)
+    names = str(tmp_path / "samples.npz"), "digits-heldout", "digits-train"
+    samples, heldout, train = (identify(store, text) for text in names)
+    asked = expecting(audited_sets(reader, samples, heldout), 1.5, 1000, reader.open(train))
     assert (asked.expectation.value, asked.expectation.samples) == (1.5, 1000)
     report = audit(asked)
     assert "H6" in [finding.test for finding in report.found]
