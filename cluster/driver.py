@@ -377,9 +377,7 @@ class Driver:
         self._observer.happened(Incident("replanned", text, assignment, requeued=len(shards)))
         self._account.tallies[assignment.configuration].unfinished += len(shards)
         for samples in reversed(shards):
-            self._queue.add(
-                Assignment("sample", assignment.sweep, assignment.fingerprint, samples.start, samples.stop)
-            )
+            self._queue.add(replace(assignment, kind="sample", first=samples.start, last=samples.stop))
         return True
 
     def _wait_for_storage(self, error: str) -> None:

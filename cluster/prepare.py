@@ -80,12 +80,12 @@ def prepare(store: Store, sweep: Sweep, note: Callable[[str], None]) -> Prepared
     references: dict[str, Assignment] = {}
     for configuration in configurations:
         paths = SweepPaths(sweep.name).configuration(configuration.fingerprint)
-        ledger = _mended_ledger(store, paths, configuration, note)
+        ledger = mended_ledger(store, paths, configuration, note)
         shards = _shards_left(configuration, ledger)
         goal = goals[paths.root] = _goal(configuration, ledger, shards)
         works.append(_work(configuration, shards, goal.cost))
         tally = tallies[paths.root] = Tally(None, unfinished=len(shards))
-        if shards or not _scored(store, paths, configuration, ledger):
+        if shards or not scored(store, paths, configuration, ledger):
             tally.reduction = _assignment("reduce", sweep.name, configuration)
             built = canonical_json(configuration.model_dump(include={"extractors", "references"}))
             tally.reference = references.setdefault(
@@ -100,7 +100,7 @@ def prepare(store: Store, sweep: Sweep, note: Callable[[str], None]) -> Prepared
 def shards_left_within(store: Store, sweep: str, configuration: Configuration, samples: range) -> list[range]:
     """The shards of a range that are left, as storage says now."""
     paths = SweepPaths(sweep).configuration(configuration.fingerprint)
-    ledger = scan(store, paths, _extractor_keys(configuration))
+    ledger = scan(store, paths, extractor_keys(configuration))
     left = _shards_left(configuration, ledger)
     return [shard for shard in left if samples.start <= shard.start and shard.stop <= samples.stop]
 
@@ -124,10 +124,11 @@ def write_down(store: Store, sweep: Sweep) -> list[Configuration]:
     return configurations
 
 
-def _mended_ledger(
+def mended_ledger(
     store: Store, paths: ConfigurationPaths, configuration: Configuration, note: Callable[[str], None]
 ) -> ConfigurationLedger:
-    keys = _extractor_keys(configuration)
+    """What is done of a configuration, after moving what is damaged out of the way."""
+    keys = extractor_keys(configuration)
     ledger = scan(store, paths, keys)
     if ledger.failed:
         note(f"{configuration.name}: {len(ledger.failed)} shards that had failed are tried again")
@@ -172,7 +173,8 @@ def _goal(configuration: Configuration, ledger: ConfigurationLedger, shards: lis
     )
 
 
-def _extractor_keys(configuration: Configuration) -> list[str]:
+def extractor_keys(configuration: Configuration) -> list[str]:
+    """Folders of the features that a configuration asks for."""
     return [extractor.key for extractor in configuration.extractors]
 
 
@@ -180,12 +182,12 @@ def _assignment(kind: Literal["reference", "reduce"], sweep: str, configuration:
     return Assignment(kind, sweep, configuration.fingerprint, 0, configuration.samples)
 
 
-def _scored(
+def scored(
     store: Store, paths: ConfigurationPaths, configuration: Configuration, ledger: ConfigurationLedger
 ) -> bool:
     """Whether every result is there, made from the images and references that are there now."""
     images = add_digests(marker.digest for marker in ledger.images if marker.first < configuration.samples)
-    for extractor, key in zip(configuration.extractors, _extractor_keys(configuration), strict=True):
+    for extractor, key in zip(configuration.extractors, extractor_keys(configuration), strict=True):
         for data_set in configuration.references:
             try:
                 result = Result.model_validate_json(store.get(paths.result(key, data_set.name)))

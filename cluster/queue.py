@@ -54,8 +54,9 @@ class PendingWork(Protocol):
 class WorkQueue:
     """Pending assignments of a sweep. A shard is in it, or with a worker, or done: never twice."""
 
-    def __init__(self, sweep: str, works: Iterable[ConfigurationWork]) -> None:
+    def __init__(self, sweep: str, works: Iterable[ConfigurationWork], request: str = "") -> None:
         self._sweep = sweep
+        self._request = request
         self._works = {work.fingerprint: work for work in works}
         self._whole: deque[Assignment] = deque()  # references and reductions: of whole configurations
         self._held: dict[int, str] = {}  # worker -> configuration of its last shard
@@ -92,7 +93,8 @@ class WorkQueue:
         self._hold(worker, work)
         samples = work.pending.popleft()
         self._shards[priority] -= 1
-        return Assignment("sample", self._sweep, work.fingerprint, samples.start, samples.stop)
+        span = (samples.start, samples.stop)
+        return Assignment("sample", self._sweep, work.fingerprint, *span, self._request)
 
     def forget(self, worker: int) -> None:
         """The worker is gone, and what it held with it."""

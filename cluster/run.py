@@ -30,6 +30,9 @@ from jobs.sweep import Sweep
 #: Opens the place of work, for so many assignments at once; notes of opening it go to the callable.
 OpenPool = Callable[[int, Callable[[str], None]], AbstractContextManager[WorkerPool]]
 
+#: From a sweep to what is left of it: of a run, or of an evaluation of its images.
+Preparing = Callable[[Store, Sweep, Callable[[str], None]], Prepared]
+
 
 def run_sweep(
     store: Store,
@@ -38,9 +41,10 @@ def run_sweep(
     display: Display,
     command: list[str],
     closing: Callable[[], str] = lambda: "",
+    preparing: Preparing = prepare,
 ) -> Outcome:
     """`run_sweeps` of one sweep, in a queue of its own name."""
-    return run_sweeps(store, [sweep], open_pool, display, command, sweep.name, closing)
+    return run_sweeps(store, [sweep], open_pool, display, command, sweep.name, closing, preparing)
 
 
 def run_sweeps(
@@ -51,6 +55,7 @@ def run_sweeps(
     command: list[str],
     queue: str,
     closing: Callable[[], str] = lambda: "",
+    preparing: Preparing = prepare,
 ) -> Outcome:
     """Do what is left of some sweeps on one pool, in the order of their queue.
 
@@ -59,6 +64,7 @@ def run_sweeps(
     command: as typed, for the run records.
     queue: name under which the store keeps the order of the sweeps (`jobs/queue_state.py`).
     closing: why no work may be done now; empty while it may.
+    preparing: gives the work that is left of a sweep.
     Raises LeaseHeldError when another driver is at work on one of them, NotRunnableError, and OSError when
     the store cannot be used at the start; StoreError when it cannot keep markers.
     """
@@ -67,7 +73,7 @@ def run_sweeps(
         observers = {
             sweep.name: stack.enter_context(_joined(store, sweep, display, command)) for sweep in sweeps
         }
-        prepared = {sweep.name: prepare(store, sweep, observers[sweep.name].note) for sweep in sweeps}
+        prepared = {sweep.name: preparing(store, sweep, observers[sweep.name].note) for sweep in sweeps}
         for name, each in prepared.items():
             observers[name].begin(each)
         display.begin(_named_goals(prepared))

@@ -16,6 +16,7 @@ from cluster.display import QUIET, Display
 from cluster.prepare import Prepared, shards_left_within
 from jobs import runrecord
 from jobs.assignment import Assignment, Receipt
+from jobs.evaluation import read_request
 from jobs.events import Attempt, Event, attempt_log, event_log, utc_now
 from jobs.lease import Lease
 from jobs.ledger import Failure, set_aside
@@ -163,6 +164,9 @@ class RunObserver:
 
     def replan(self, assignment: Assignment) -> list[range]:
         configuration = self._configurations[assignment.fingerprint]
+        if assignment.request:
+            request = read_request(self._store, self._paths.sweep, assignment.request)
+            configuration = request.applied(configuration)
         samples = range(assignment.first, assignment.last)
         return shards_left_within(self._store, self._paths.sweep, configuration, samples)
 

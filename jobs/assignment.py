@@ -16,6 +16,8 @@ class Assignment:
     `sample` makes the images of `[first, last)` and their features, skipping what storage already has;
     `reference` builds the features of the configuration's references that the store lacks; `reduce` turns all
     features of the configuration into its results files (both: first = 0, last = samples).
+
+    With a `request` they do what `evaluate` asked instead, and `sample` makes features alone, never an image.
     """
 
     kind: Literal["sample", "reference", "reduce"]
@@ -23,6 +25,7 @@ class Assignment:
     fingerprint: str
     first: int
     last: int  # exclusive
+    request: str = ""  # digest of an evaluation request of the sweep
 
     @property
     def configuration(self) -> str:

@@ -12,17 +12,8 @@ from collections.abc import Mapping, Sequence
 from jobs.configuration import Configuration
 from jobs.results import Cell, ExecutionShare, Result, ScoreLine, SetResult, score_label
 from jobs.scores import Fid, StageScores
-from jobs.sections import Metric
+from jobs.sections import METRICS, Metric
 
-METRICS: tuple[Metric, ...] = (
-    "fid",
-    "fid_infinity",
-    "is",
-    "kid",
-    "precision_recall",
-    "density_coverage",
-    "memorisation",
-)
 INTERVAL = 1.96  # standard errors, of a 95 % interval
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydantic import ValidationError
+
 from jobs.configuration import Configuration
 from jobs.ledger import failures, scan
 from jobs.paths import SweepPaths
 from jobs.results import Cell, Result, SweepResults, Unscored
-from jobs.sections import DataSet
 from jobs.store import Store
 from jobs.summary import gather_cell
 from jobs.sweep import Sweep
@@ -31,18 +32,26 @@ def reduce_sweep(store: Store, sweep_name: str) -> SweepResults:
     cells: dict[tuple[str, ...], list[Result]] = {}
     asked: dict[tuple[str, ...], int] = {}
     unscored = []
+    outdated = []
     for configuration in sweep.configurations:
         missing = []
+        others = _stored_results(store, paths, configuration)
         for extractor in configuration.extractors:
-            key = extractor.key
             for data_set in configuration.references:
-                place = (configuration.row, configuration.column, key, data_set.name)
+                place = (configuration.row, configuration.column, extractor.key, data_set.name)
                 asked[place] = asked.get(place, 0) + 1
-                result = _stored_result(store, paths, configuration, key, data_set)
-                if result is None:
-                    missing.append(f"{key} against {data_set.name}")
+                result = others.pop((extractor.key, data_set.name), None)
+                if result is None or not _is_current(result, configuration):
+                    missing.append(f"{extractor.key} against {data_set.name}")
                 else:
                     cells.setdefault(place, []).append(result)
+        for (key, name), result in others.items():  # of an evaluation
+            if result.samples != configuration.samples:
+                outdated.append(_outdated(configuration, result))
+                continue
+            place = (configuration.row, configuration.column, key, name)
+            asked[place] = asked.get(place, 0) + 1
+            cells.setdefault(place, []).append(result)
         if missing:
             unscored.append(_unscored(store, paths, configuration, missing))
     gathered = tuple(gather_cell(found, asked[place]) for place, found in cells.items())
@@ -53,25 +62,39 @@ def reduce_sweep(store: Store, sweep_name: str) -> SweepResults:
         columns=sweep.columns,
         cells=gathered,
         unscored=tuple(unscored),
-        warnings=_sweep_warnings(gathered),
+        warnings=(*_sweep_warnings(gathered), *outdated),
     )
     store.put(paths.results, results.model_dump_json(indent=1).encode())
     return results
 
 
-def _stored_result(
-    store: Store, paths: SweepPaths, configuration: Configuration, key: str, data_set: DataSet
-) -> Result | None:
-    """The result of a configuration, if it is there with the samples and metrics that are asked for."""
-    name = paths.configuration(configuration.fingerprint).result(key, data_set.name)
-    try:
-        result = Result.model_validate_json(store.get(name))
-    except FileNotFoundError:
-        return None
+def _stored_results(
+    store: Store, paths: SweepPaths, configuration: Configuration
+) -> dict[tuple[str, str], Result]:
+    """All results of a configuration by extractor's key and reference, asked for by its sweep or not."""
+    found = {}
+    for entry in store.list(paths.configuration(configuration.fingerprint).results_folder):
+        try:
+            result = Result.model_validate_json(store.get(entry.name))
+        except ValidationError:  # of another version, or damaged: the next run makes it again
+            continue
+        key = entry.name.rpartition("/")[2].removesuffix(f"-{result.reference.name}.json")
+        newest = result.model_copy(update={"configuration": configuration})  # its published values
+        found[key, result.reference.name] = newest
+    return dict(sorted(found.items()))
+
+
+def _is_current(result: Result, configuration: Configuration) -> bool:
+    """Whether a result has the samples and metrics that are asked for."""
     scored = all(result.final.value(metric) is not None for metric in configuration.metrics)
-    if result.samples != configuration.samples or not scored:
-        return None
-    return result.model_copy(update={"configuration": configuration})  # published values may be newer
+    return scored and result.samples == configuration.samples
+
+
+def _outdated(configuration: Configuration, result: Result) -> str:
+    return (
+        f"{configuration.name}: its scores against {result.reference.name} by {result.extractor_name} are of "
+        f"{result.samples:,} samples, not {configuration.samples:,}; `sdesweep evaluate` makes them again"
+    )
 
 
 def _unscored(

@@ -187,6 +187,10 @@ class SweepPaths:
     def results(self) -> str:
         return f"{self.sweep}/results.json"
 
+    def evaluation(self, digest: str) -> str:
+        """What was asked by `evaluate` beyond the sweep's own scores."""
+        return f"{self.sweep}/evaluations/{digest}.json"
+
     def report(self, file: str) -> str:
         return f"{self.sweep}/report/{file}"
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydantic import ValidationError
+
 from fid.extractors import identity_of
 from fid.frechet import TRACE_METHOD
 from jobs import provenance
@@ -21,6 +23,7 @@ from jobs.plugins import provide_extractor
 from jobs.reference_moments import reference_moments
 from jobs.references import Reference, load_reference
 from jobs.results import ReferenceRecord, Result, Statistics, package_versions
+from jobs.scores import StageScores
 from jobs.scoring import one_thread, stage_scores
 from jobs.store import Store
 
@@ -80,12 +83,16 @@ def _score(
     real = reference.features(store)
     moments = reference_moments(store, reference)
     folder = paths.features(key)
+    before = _scores_before(store, paths.result(key, reference.name), reference)
     stages = tuple(
-        stage_scores(
-            StoredFeatures(store, folder, markers, step, configuration.samples),
-            configuration.metrics,
-            moments,
-            real,
+        _with_others(
+            stage_scores(
+                StoredFeatures(store, folder, markers, step, configuration.samples),
+                configuration.metrics,
+                moments,
+                real,
+            ),
+            before.get(step),
         )
         for step in configuration.stages
     )
@@ -120,3 +127,22 @@ def _score(
         versions=package_versions(),
         warnings=provenance.warnings(configuration, extractor, executions, reference.count),
     )
+
+
+def _scores_before(store: Store, name: str, reference: Reference) -> dict[int, StageScores]:
+    """Step -> scores of the results file that stands, if they are of this reference and these versions."""
+    try:
+        result = Result.model_validate_json(store.get(name))
+    except (FileNotFoundError, ValidationError):  # ValidationError: of another version
+        return {}
+    if result.reference.features != reference.digest or result.versions != package_versions():
+        return {}
+    return {stage.step: stage for stage in result.stages}
+
+
+def _with_others(scores: StageScores, before: StageScores | None) -> StageScores:
+    """Scores with metrics that were asked for before and not now, where they are of the same features."""
+    if before is None or before.features != scores.features:
+        return scores
+    kept = {key: value for key, value in before if getattr(scores, key) is None and value is not None}
+    return scores.model_copy(update=kept)

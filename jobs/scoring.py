@@ -43,6 +43,10 @@ from jobs.sections import Metric
 INFINITY_PARTS = 12  # that fid_infinity cuts the samples into, each of more rows than dimensions
 
 
+class MetricsError(ValueError):
+    """A metric cannot be computed of these sets; the message says why."""
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Decompositions in one thread: the last bits of more depend on their number."""
@@ -91,12 +95,12 @@ def stage_scores(
 
 
 def why_not(
-    metric: Metric, samples: int, extractor: Extractor, reference: int, *, features: bool, real: bool
+    metric: Metric, samples: int, extractor: Extractor, reference: int | None, *, features: bool, real: bool
 ) -> str | None:
     """Why a metric cannot be had; None where it can.
 
-    samples, reference: how many there are on each side. features, real: whether each has features, not only
-    moments.
+    samples, reference: how many there are on each side; None: not known yet. features, real: whether each has
+    features, not only moments.
     """
     if not features and metric != "fid":
         return f"{metric} needs the features of both sides, and of the first only moments are known"
@@ -110,7 +114,7 @@ def why_not(
     least = {"fid_infinity": INFINITY_PARTS * (extractor.dimension + 1), "fid": 2, "kid": 20}.get(metric, 6)
     if samples < least:
         return f"{metric} needs at least {least:,} images, there are {samples:,}"
-    if metric not in OF_MOMENTS and reference < least:
+    if metric not in OF_MOMENTS and reference is not None and reference < least:
         return f"{metric} needs a reference of at least {least:,} images, it has {reference:,}"
     return None
 

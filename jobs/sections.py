@@ -6,7 +6,7 @@ This module must not know files, catalogues or sweeps.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -54,6 +54,9 @@ Deviation = Annotated[float, Field(ge=0)]
 Precision = Literal["float32", "bfloat16", "auto"]
 Quantisation = Literal["floor", "round"]
 Metric = Literal["fid", "fid_infinity", "is", "kid", "precision_recall", "density_coverage", "memorisation"]
+
+
+METRICS: tuple[Metric, ...] = get_args(Metric)
 
 
 class Section(BaseModel):

@@ -15,12 +15,8 @@ from jobs.imagesets import FeatureSet
 from jobs.provenance import few_samples
 from jobs.results import ReferenceRecord, SetResult, Statistics, package_versions
 from jobs.scores import StageScores
-from jobs.scoring import distance_of_moments, one_thread, stage_scores, why_not
+from jobs.scoring import MetricsError, distance_of_moments, one_thread, stage_scores, why_not
 from jobs.sections import Metric
-
-
-class MetricsError(ValueError):
-    """A metric cannot be computed of these sets; the message says why."""
 
 
 def possible(

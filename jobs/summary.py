@@ -20,7 +20,7 @@ from jobs.results import (
     score_label,
 )
 from jobs.scores import StageScores
-from jobs.sections import Metric, PublishedValue
+from jobs.sections import METRICS, Metric, PublishedValue
 
 #: Two values agree when they lie within so many standard deviations of both together.
 AGREEMENT = 2.0
@@ -45,9 +45,16 @@ def gather_cell(results: Sequence[Result], expected: int) -> Cell:
         column=configuration.column,
         control=configuration.sampler.kind in ("noise", "real"),
         expected=expected,
-        summaries=tuple(s for metric in configuration.metrics for s in _summaries(metric, ordered)),
+        summaries=tuple(s for metric in _common_metrics(ordered) for s in _summaries(metric, ordered)),
         results=tuple(ordered),
     )
+
+
+def _common_metrics(results: Sequence[Result]) -> list[Metric]:
+    """Those that every replicate has: first what the sweep asks for, then what was evaluated beside."""
+    asked = results[0].configuration.metrics
+    every = [*asked, *(metric for metric in METRICS if metric not in asked)]
+    return [metric for metric in every if all(r.final.value(metric) is not None for r in results)]
 
 
 def _summaries(metric: Metric, results: Sequence[Result]) -> list[MetricSummary]:

@@ -30,6 +30,7 @@ from jobs.commit import (
     refuse_overlap,
 )
 from jobs.configuration import Configuration, Extractor
+from jobs.evaluation import read_request
 from jobs.extraction import extract
 from jobs.features import write_features
 from jobs.images import ImageRows, committed_images, write_images
@@ -51,6 +52,8 @@ def perform(assignment: Assignment, store: Store, worker: WorkerState, context: 
     cannot be reached.
     """
     configuration = worker.configuration(store, assignment.sweep, assignment.fingerprint)
+    if assignment.request:
+        configuration = read_request(store, assignment.sweep, assignment.request).applied(configuration)
     if assignment.kind == "sample":
         return _Shard(assignment, configuration, store, worker, context).perform()
     began = time.perf_counter()
@@ -88,6 +91,10 @@ def _build_references(
     for extractor in configuration.extractors:
         for data_set in configuration.references:
             build_reference(store, data_set, extractor, worker, give_up)
+
+
+class MissingImagesError(Exception):
+    """Images that are to be scored again are not there."""
 
 
 class _Shard:
@@ -129,10 +136,19 @@ class _Shard:
                     self._quarantine(error)
                     marker, blocks = self._make_images()
             self._make_features(extractor, marker, blocks)
+            if self._assignment.request:
+                self._images = len(self._samples)
         return Receipt(self._assignment, self._images, self._evaluations, self._seconds, tuple(self._notes))
 
     def _make_images(self) -> tuple[Marker, list[ImageRows]]:
         """Images at the worker's micro-batch, or at the largest smaller one that memory suffices for."""
+        if self._assignment.request:
+            name = self._configuration.name
+            span = f"[{self._samples.start}, {self._samples.stop})"
+            raise MissingImagesError(
+                f"{name}: the images {span} are not whole, and an evaluation makes none: "
+                f"`sdesweep resume {self._assignment.sweep}` makes them again; {'; '.join(self._notes)}"
+            )
         refuse_overlap(self._store, self._paths.images, self._samples)
         while (made := self._try_to_make_images()) is None:
             smaller = self._worker.execution(self._configuration).micro_batch

@@ -12,6 +12,7 @@ from cluster.cli import (
     audit,
     bench,
     doctor,
+    evaluate,
     events,
     fid,
     keeping,
@@ -70,6 +71,7 @@ for command in (
     models.models,
     references.reference,
     fid.fid,
+    evaluate.evaluate,
     look.version,
 ):
     main.add_command(command)

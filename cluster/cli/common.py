@@ -167,7 +167,7 @@ def _exit_code(error: Exception) -> int | None:
     from jobs.lookup import NotFoundError
     from jobs.modelfiles import UnresolvedError
     from jobs.problems import SpecError
-    from jobs.setscores import MetricsError
+    from jobs.scoring import MetricsError
     from jobs.store import StoreError
     from jobs.weights import WrongWeightsError
 

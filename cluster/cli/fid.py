@@ -82,8 +82,8 @@ def fid(
 
 def parse_metrics(text: str | None, default: tuple[Metric, ...] = ("fid",)) -> tuple[list[Metric], bool]:
     """Metrics of a command line, and whether each was asked for by name. Raises RequestError."""
-    from jobs.fidline import METRICS
     from jobs.problems import not_one_of
+    from jobs.sections import METRICS
 
     if text is None:
         return list(default), True

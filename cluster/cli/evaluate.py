@@ -1,0 +1,163 @@
+"""`sdesweep evaluate`: other scores of images that a sweep has already.
+
+It must not compute anything.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cluster.cli.common import INCOMPLETE, command, emit, find_extractor, open_store, page_url, store_option
+from cluster.cli.fid import metrics_option, parse_metrics
+from cluster.cli.running import address_option, workers_option
+
+if TYPE_CHECKING:
+    from cluster.account import Outcome
+    from cluster.pool import WorkerPool
+    from cluster.prepare_evaluation import Evaluation
+    from jobs.sections import DataSet
+    from jobs.store import Store
+    from jobs.sweep import Sweep
+
+
+@click.command()
+@click.argument("target", metavar="SWEEP[/FINGERPRINT]")
+@click.option("--extractor", "extractors", multiple=True, metavar="E[=WEIGHTS]", help="May be repeated.")
+@click.option("--reference", "references", multiple=True, metavar="R[=PATH]", help="May be repeated.")
+@metrics_option
+@address_option
+@workers_option
+@store_option
+@command
+def evaluate(
+    target: str,
+    extractors: tuple[str, ...],
+    references: tuple[str, ...],
+    metrics: str | None,
+    address: str | None,
+    workers: int | None,
+    store: str,
+    as_json: bool,
+) -> int:
+    """Score the stored images of a sweep again: by other extractors, references or metrics.
+
+    What is not given is the sweep's own. Features are made by the same workers and committed like those of a
+    run; no image is ever made, and configurations that lack some are named. Stopped at any moment, the same
+    command goes on.
+
+    \b
+    Examples:
+      sdesweep evaluate digits-demo --metrics kid,precision_recall --store runs
+      sdesweep evaluate song2020-table1 --extractor inception=weights.pth --reference cifar10-test
+    """
+    from cluster.prepare_evaluation import Evaluation
+    from jobs.evaluation import EvaluationRequest, refuse_impossible, without_impossible
+    from jobs.lookup import find_configurations, find_sweep
+
+    opened = open_store(store)
+    sweep = find_sweep(opened, target.partition("/")[0])
+    found = [find_extractor(text) for text in extractors]
+    asked, strict = parse_metrics(metrics)
+    request = EvaluationRequest(
+        extractors=tuple(item.thing for item in found) or None,
+        references=tuple(_reference(opened, text) for text in references) or None,
+        metrics=None if metrics is None else tuple(asked),
+    )
+    chosen = find_configurations(opened, target)
+    if strict:
+        refuse_impossible(opened, request, chosen)
+    else:
+        request, left_out = without_impossible(opened, request, chosen)
+        for reason in left_out:
+            click.echo(f"left out: {reason}", err=True)
+    files = {digest: str(path) for item in found for digest, path in item.files.items()}
+    evaluation = Evaluation(request, files, chosen)
+    outcome = _run(opened, sweep, evaluation, address, workers, as_json)
+    return _show_end(opened, sweep, evaluation, outcome, as_json)
+
+
+def _reference(store: Store, text: str) -> DataSet:
+    """`NAME` or `NAME=PATH`. Raises RequestError or UnresolvedError."""
+    from pydantic import ValidationError
+
+    from cluster.cli.common import RequestError
+    from jobs.catalog import resolve_reference
+    from jobs.reference_index import named_references
+    from jobs.sections import DataSet
+
+    name, _, path = text.partition("=")
+    try:
+        section = DataSet(name=name, path=path or None)
+    except ValidationError as error:
+        raise RequestError(f"--reference {text}: {error.errors()[0]['msg']}") from None
+    return resolve_reference(section, Path.cwd(), named_references(store)).thing
+
+
+def _run(
+    store: Store, sweep: Sweep, evaluation: Evaluation, address: str | None, workers: int | None, quiet: bool
+) -> Outcome:
+    from rich.console import Console
+
+    from cluster.demand import Demand
+    from cluster.display import open_display
+    from cluster.ray_session import open_ray_pool
+    from cluster.run import run_sweep
+
+    def open_pool(most: int, note: Callable[[str], None]) -> AbstractContextManager[WorkerPool]:
+        note("starting Ray on this machine" if address is None else f"joining the Ray cluster at {address}")
+        return open_ray_pool(store.url, address, Demand.of(sweep.resources, workers), most)
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with open_display(Console(file=sys.stdout), quiet=quiet) as display:
+        return run_sweep(store, sweep, open_pool, display, sys.argv, preparing=evaluation.prepare)
+
+
+def _show_end(store: Store, sweep: Sweep, evaluation: Evaluation, outcome: Outcome, as_json: bool) -> int:
+    from rich.console import Console
+
+    from jobs.fidline import sentence_of_cell
+    from jobs.paths import SweepPaths
+    from jobs.report import render_table
+    from jobs.results import SweepResults
+
+    missing = [
+        {
+            "configuration": f"{sweep.name}/{item.fingerprint}",
+            "name": item.name,
+            "missing": [[span.start, span.stop] for span in spans],
+        }
+        for item, spans in evaluation.missing
+    ]
+    code = INCOMPLETE if missing and outcome.exit_code == 0 else outcome.exit_code
+    ended: dict[str, Any] = {"sweep": sweep.name, "store": store.url, "exit_code": code}
+    ended |= {"reason": outcome.reason, "missing": missing}
+    if not outcome.complete:
+        if as_json:
+            emit(ended)
+        else:
+            click.echo(f"incomplete: {outcome.reason}\nto go on: the same command")
+        return code
+    results = SweepResults.model_validate_json(store.get(SweepPaths(sweep.name).results))
+    lines = [sentence_of_cell(cell) for cell in results.cells]
+    if as_json:
+        page = page_url(store, sweep.name)
+        emit({**ended, "page": page, "sentences": lines, "results": results.model_dump(mode="json")})
+        return code
+    click.echo(render_table(results, colour=sys.stdout.isatty(), width=max(80, Console().width)), nl=False)
+    for record in missing:
+        spans = ", ".join(f"[{first}, {last})" for first, last in record["missing"])
+        click.echo(
+            f"not scored: {record['name']} ({record['configuration'][:40]}) lacks the images {spans}; "
+            f"`sdesweep resume {sweep.name} --store {store.url}` makes them"
+        )
+    if outcome.exit_code == 1:
+        click.echo(f"some work failed: `sdesweep status {sweep.name} --store {store.url}` tells why")
+    click.echo(f"page: {page_url(store, sweep.name)}")
+    return code
