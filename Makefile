@@ -1,5 +1,6 @@
 # make demo   set up, run the embedded demo, print the table
 # make test   set up, lint, type-check, run the tests
+# make gpu-check   on a machine with a GPU: is it right, repeatable, fast? (benchmarks/gpu_check.py)
 # Set-up is done once: .venv/.ready is newer than what it was made from.
 
 PYTHON ?= python3.11
@@ -8,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 STORE  ?= runs
 
-.PHONY: demo test lint types tests setup clean
+.PHONY: demo test lint types tests setup clean gpu-check
 
 setup: $(READY)
 
@@ -31,6 +32,9 @@ types: $(READY)
 
 tests: $(READY)
 	$(BIN)/python -m pytest
+
+gpu-check: $(READY)
+	$(BIN)/python benchmarks/gpu_check.py $(GPU_CHECK)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

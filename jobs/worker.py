@@ -6,6 +6,8 @@ It must not know assignments, nor how a worker is started.
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from fid.extractors import Extractor as FeatureExtractor
@@ -32,6 +34,7 @@ class WorkerState:
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
         if self.device.type == "cuda":  # the same bits every time, and float32 means float32
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False
             torch.backends.cudnn.allow_tf32 = False
