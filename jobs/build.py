@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fid.extractors import Extractor, load_extractor
 from jobs import configuration as data
-from jobs.datasets import read_dataset
+from jobs.datasets import Dataset, read_dataset
 from jobs.fingerprint import file_sha256
 from jobs.masks import mask_of
 from jobs.plugins import provide_extractor, provide_networks
@@ -85,14 +85,14 @@ def sampler_of(configuration: data.Configuration, source: Source) -> Sampler:
         source = source[0]  # the shape of an image, not that of the data set
     hyper_parameters = configuration.sampler.model_dump()
     if configuration.images is not None:
-        images = _read(configuration.images.dataset, configuration.images.content)
+        found = _read(configuration.images.dataset, configuration.images.content)
         if isinstance(configuration.sampler, DDLS):
-            hyper_parameters["calibration"] = _calibrated(configuration, source, images)
+            hyper_parameters["calibration"] = _calibrated(configuration, source, found)
         else:
-            hyper_parameters["images"] = images
+            hyper_parameters["images"] = torch.from_numpy(found.images)
         if configuration.images.mask is not None:
             hyper_parameters["known"] = torch.from_numpy(mask_of(configuration.images.mask))
-    return build_sampler(model=source, **hyper_parameters)
+    return build_sampler(model=source, classes=configuration.classes, **hyper_parameters)
 
 
 def build_extractor(
@@ -118,29 +118,38 @@ def _checked(name: str, digest: str | None, weights: Weights) -> Path:
 def _images(model: data.Model, device: torch.device | str) -> Tensor:
     if model.dataset is None:
         raise WrongWeightsError(f"{model.name} names no data set to read")
-    return _read(model.dataset, model.content).to(device)
+    return torch.from_numpy(_read(model.dataset, model.content).images).to(device)
 
 
-def _read(data_set: DataSet, content: str | None) -> Tensor:
-    """The images of a data set, uint8, which must be those that were planned with."""
+def _read(data_set: DataSet, content: str | None) -> Dataset:
+    """A data set, whose images must be those that were planned with."""
     found = read_dataset(data_set.name, data_set.path, data_set.split)
     if found.content_hash != content:
         raise WrongWeightsError(
             f"data set {data_set.name} has changed since it was planned with: content {found.content_hash}, "
             f"then {content}"
         )
-    return torch.from_numpy(found.images)
+    return found
 
 
-def _calibrated(configuration: data.Configuration, source: Source, images: Tensor) -> Calibration:
+def _calibrated(configuration: data.Configuration, source: Source, real: Dataset) -> Calibration:
     """The calibration of a GAN's discriminator: at most so many real images, and as many generated ones."""
     assert isinstance(configuration.sampler, DDLS)
     assert configuration.sampler.calibration is not None
     if not isinstance(source, LatentModel):
         raise ValueError(f"a calibration needs a discriminator, and {configuration.model.name} has none")
-    images = images[: configuration.sampler.calibration.samples].to(source.device)
-    noise = NoiseStream(configuration.seed, configuration.replicate, range(len(images)), source.device)
-    return calibrate(source, images, noise)
+    count = min(configuration.sampler.calibration.samples, len(real))
+    images = torch.from_numpy(real.images[:count]).to(source.device)
+    noise = NoiseStream(configuration.seed, configuration.replicate, range(count), source.device)
+    if source.classes is None:
+        return calibrate(source, images, noise)
+    if real.labels is None or not 0 <= real.labels.min() <= real.labels.max() < source.classes:
+        raise ValueError(
+            f"calibrating {configuration.model.name} needs classes of the real images, 0 to "
+            f"{source.classes - 1}, and {real.name} does not have them"
+        )
+    classes = torch.from_numpy(real.labels[:count]).to(source.device)
+    return calibrate(source, images, noise, (classes, classes))
 
 
 def _foreign(name: str, files: Mapping[str, Path], device: torch.device | str) -> LatentDecoder:

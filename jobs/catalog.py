@@ -184,7 +184,8 @@ def _own_model(name: str, path: Path) -> Resolved[Model]:
 
 def _described(name: str, config: Mapping[str, Any], digest: str | None) -> Model:
     """What a model's own description says of it, in the words of a configuration."""
-    networks = [part["name"] for part in config.values() if isinstance(part, Mapping) and "name" in part]
+    parts = [part for part in config.values() if isinstance(part, Mapping) and "name" in part]
+    networks = [part["name"] for part in parts]
     sde = config.get("sde") or {}
     return Model(
         name=name,
@@ -195,6 +196,7 @@ def _described(name: str, config: Mapping[str, Any], digest: str | None) -> Mode
         beta_max=sde.get("beta_max", 20.0) if sde.get("family") in ("vp", "subvp") else None,
         continuous=config.get("continuous"),
         scales=config.get("scales"),
+        classes=next((part["num_classes"] for part in parts if part.get("num_classes") is not None), None),
         source=config.get("source"),
         plugins=tuple(provide_networks(networks)),
     )

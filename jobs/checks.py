@@ -71,6 +71,7 @@ def check(settings: Settings, model: Model | None, extractors: Sequence[Extracto
         yield from _check_ddls(sampler, settings)
     if model is not None:
         yield from _check_family(settings, model)
+        yield from _check_classes(settings, model)
 
 
 def _check_groups(settings: Settings) -> Iterator[Finding]:
@@ -228,6 +229,22 @@ def _check_multiples(settings: Settings, key: str, number: int, what: str) -> It
     for name, value in (("group_size", settings.group_size), ("samples", settings.samples)):
         if value % number:
             yield (name,), f"{value} is no multiple of sampler.{key} {number}: {what} share a group"
+
+
+def _check_classes(settings: Settings, model: Model) -> Iterator[Finding]:
+    if model.classes is None:
+        if settings.classes:
+            yield (
+                ("classes",),
+                f"{list(settings.classes)}: {model.name} is not class-conditional; leave it out",
+            )
+        return
+    beyond = [number for number in settings.classes if number >= model.classes]
+    if beyond:
+        yield ("classes",), f"{beyond[0]} is beyond the last class of {model.name}, {model.classes - 1}"
+    if getattr(settings.sampler, "kept", 1) > 1 or getattr(settings.sampler, "interpolate", None):
+        message = f"{model.name} is class-conditional, and images of a chain or a path share no class"
+        yield ("sampler",), f"{message}; take kept 1 and no interpolate"
 
 
 def _check_family(settings: Settings, model: Model) -> Iterator[Finding]:

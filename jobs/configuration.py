@@ -69,6 +69,7 @@ class Model(Section):
     beta_max: float | None = None  # of VP and sub-VP
     continuous: bool | None = None  # trained on continuous time
     scales: int | None = None  # noise scales it was trained on
+    classes: int | None = None  # of a class-conditional model
     source: Source | None = None  # of its weights, where its file says it
     plugins: tuple[str, ...] = ()  # its networks that other packages register, by name
     note: str = ""  # said beside the table, e.g. that it stands in for another model
@@ -147,6 +148,7 @@ class Configuration(Section):
     resources: Resources
     published: tuple[PublishedValue, ...]
     images: SourceImages | None = None  # for samplers that need some
+    classes: tuple[Count, ...] | None = None  # of a conditional model, those that samples take in turn
 
     @property
     def name(self) -> str:
@@ -173,7 +175,11 @@ class Configuration(Section):
             "precision": self.arithmetic,
             "quantisation": self.quantisation,
         }
-        return content if self.images is None else {**content, "images": self.images.identity}
+        if self.images is not None:
+            content["images"] = self.images.identity
+        if self.classes is not None:
+            content["classes"] = list(self.classes)
+        return content
 
     @property
     def fingerprint(self) -> str:

@@ -1,8 +1,8 @@
 """Images of a shard: from floats to uint8, to rows of a Parquet file, and back.
 
 The file has the columns index int64, step int32, image struct<bytes, path> (PNG, as Hugging Face `datasets`
-reads it), group int32, and chain int32 where several images come from one Markov chain; its rows are ordered
-by step, then by index. This module knows no sampler.
+reads it), group int32, chain int32 where several images come from one Markov chain, and label int64 where the
+model is class-conditional; its rows are ordered by step, then by index. This module knows no sampler.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class ImageRows:
     group: np.ndarray  # (rows,) int32: index // group_size; exact boundaries are in the marker
     images: np.ndarray  # (rows, channels, height, width) uint8
     chain: np.ndarray | None = None  # (rows,) int32: number of the chain within the group
+    label: np.ndarray | None = None  # (rows,) int64: class of a class-conditional model
 
     @property
     def digest(self) -> str:
@@ -124,6 +125,7 @@ def read_images(file: BinaryIO, step: int | None = None) -> Iterator[ImageRows]:
             group=table["group"].to_numpy(),
             images=np.stack([decode_png(payload) for payload in payloads]),
             chain=table["chain"].to_numpy() if "chain" in table.column_names else None,
+            label=table["label"].to_numpy() if "label" in table.column_names else None,
         )
 
 
@@ -145,12 +147,14 @@ def _join(parts: Sequence[ImageRows]) -> ImageRows:
     if not parts:
         raise ValueError("there are no rows of a step")
     chains = [part.chain for part in parts if part.chain is not None]
+    labels = [part.label for part in parts if part.label is not None]
     return ImageRows(
         parts[0].step,
         np.concatenate([part.index for part in parts]),
         np.concatenate([part.group for part in parts]),
         np.concatenate([part.images for part in parts]),
         np.concatenate(chains) if chains else None,
+        np.concatenate(labels) if labels else None,
     )
 
 
@@ -186,6 +190,8 @@ def _table(block: ImageRows) -> pa.Table:
     }
     if block.chain is not None:
         columns["chain"] = pa.array(block.chain, pa.int32())
+    if block.label is not None:
+        columns["label"] = pa.array(block.label, pa.int64())
     table = pa.table(columns)
     return table.replace_schema_metadata(
         {"huggingface": json.dumps({"info": {"features": _features(table)}})}

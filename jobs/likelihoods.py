@@ -101,6 +101,8 @@ def check_request(request: LikelihoodRequest, shape: tuple[int, ...]) -> None:
             f"{model.name} knows {model.scales} noise scales alone, and the flow needs scores between them; "
             "take a model trained in continuous time"
         )
+    if model.classes is not None:
+        raise UnfitError(f"{model.name} is class-conditional: bits without its classes are not defined")
     if model.shape != shape:
         raise UnfitError(f"the images are {shape}, and those of {model.name} {model.shape}")
     dimensions = int(np.prod(shape))

@@ -199,6 +199,7 @@ def _configurations(
         resources=settings.resources,
         published=published,
         images=images,
+        classes=None if model.classes is None else settings.classes or tuple(range(model.classes)),
     )
     return [first.model_copy(update={"replicate": number}) for number in range(settings.replicates)]
 

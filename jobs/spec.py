@@ -88,6 +88,7 @@ class Settings(Section):
 
     model: ModelField
     sampler: Sampler
+    classes: Annotated[tuple[Count, ...], BeforeValidator(_listed)] = ()
     samples: Annotated[int, Field(ge=1, lt=10**12)]
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     replicates: Annotated[int, Field(ge=1, le=10_000)] = 1

@@ -266,6 +266,7 @@ def _image_rows(configuration: Configuration, sampler: Sampler, done: list[Progr
     size = configuration.group_size
     shared = bool((sampler.chains(size) != torch.arange(size)).any())
     chains = [sampler.chains(len(progress.group)).numpy() for progress in done]
+    labels = sampler.class_labels(range(done[0].group.start, done[-1].group.stop))
     return [
         ImageRows(
             step=step,
@@ -273,6 +274,7 @@ def _image_rows(configuration: Configuration, sampler: Sampler, done: list[Progr
             group=(index // size).astype(np.int32),
             images=np.concatenate([progress.pixels[step].numpy() for progress in done]),
             chain=np.concatenate(chains).astype(np.int32) if shared else None,
+            label=None if labels is None else labels.numpy(),
         )
         for step in configuration.stages
     ]

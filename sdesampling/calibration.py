@@ -35,12 +35,15 @@ class Calibration(NamedTuple):
     log_loss: float
 
 
-def calibrate(model: LatentModel, images: Tensor, noise: Noise) -> Calibration:
+def calibrate(
+    model: LatentModel, images: Tensor, noise: Noise, classes: tuple[Tensor, Tensor] | None = None
+) -> Calibration:
     """The calibration of a GAN's discriminator (Che et al. 2020, section 4.3; Platt 1999).
 
     images: real ones, uint8 (count, *shape), that neither the GAN was trained on nor its samples will be
         scored against.
     noise: one generated image for each of its samples.
+    classes: of a class-conditional GAN, int64: those of the real images, and those to generate.
 
     Raises ValueError for images of another kind or shape, and where the discriminator gives all the same.
     """
@@ -51,11 +54,12 @@ def calibrate(model: LatentModel, images: Tensor, noise: Noise) -> Calibration:
         )
     with torch.no_grad():
         z = noise.normal(Purpose.CALIBRATION, 0, (model.latent_dim,), model.dtype)
-        output = model.generator(z[:1])  # shaped as the discriminator takes images
+        of_real, of_generated = ((), ()) if classes is None else ((classes[0],), (classes[1],))
+        output = model.generator(z[:1], *(each[:1] for each in of_generated))  # as discriminators take it
         real = images.to(z) / 255
         real = (real * 2 - 1 if model.centered else real).reshape(len(images), *output.shape[1:])
-        real_outputs = in_micro_batches(model.discriminator, model.micro_batch, real).flatten()
-        generated_outputs = in_micro_batches(model.logit, model.micro_batch, z)
+        real_outputs = in_micro_batches(model.discriminator, model.micro_batch, real, *of_real).flatten()
+        generated_outputs = in_micro_batches(model.logit, model.micro_batch, z, *of_generated)
     return fit(real_outputs, generated_outputs)
 
 

@@ -9,8 +9,13 @@ from sdesampling.score import in_micro_batches
 
 
 class LatentDecoder:
-    """What a GAN and a VAE's decoder share: a network from standard normal latents to images."""
+    """What a GAN and a VAE's decoder share: a network from standard normal latents to images.
 
+    A generator with an attribute `num_classes` that is not None is class-conditional: it and the
+    discriminator are called with `class_labels`, int64 (batch,), too, which have to be set before.
+    """
+
+    class_labels: Tensor | None = None
     generator: nn.Module
     latent_dim: int
     shape: tuple[int, int, int]
@@ -27,6 +32,11 @@ class LatentDecoder:
         self.generator.eval()
 
     @property
+    def classes(self) -> int | None:
+        """Number of classes of a class-conditional generator."""
+        return getattr(self.generator, "num_classes", None)
+
+    @property
     def device(self) -> torch.device:
         """Where the generator is."""
         return next(self.generator.parameters()).device
@@ -36,10 +46,16 @@ class LatentDecoder:
         """Of the generator's weights, and so of its latents."""
         return next(self.generator.parameters()).dtype
 
+    @property
+    def conditions(self) -> tuple[Tensor, ...]:
+        """What the networks are told beside their input: nothing, or the classes."""
+        return () if self.class_labels is None else (self.class_labels,)
+
     def images(self, z: Tensor) -> Tensor:
         """G(z), (batch, *shape), in [0, 1]."""
         with torch.no_grad():
-            output = in_micro_batches(self.generator, self.micro_batch, z).reshape(len(z), *self.shape)
+            output = in_micro_batches(self.generator, self.micro_batch, z, *self.conditions)
+            output = output.reshape(len(z), *self.shape)
         return (output + 1) / 2 if self.centered else output
 
 
@@ -77,6 +93,6 @@ class LatentModel(LatentDecoder):
         super().__post_init__()
         self.discriminator.eval()
 
-    def logit(self, z: Tensor) -> Tensor:
-        """d(G(z)), (batch,)."""
-        return self.discriminator(self.generator(z)).reshape(len(z))
+    def logit(self, z: Tensor, *conditions: Tensor) -> Tensor:
+        """d(G(z)), (batch,), of latents and their part of `conditions`."""
+        return self.discriminator(self.generator(z, *conditions), *conditions).reshape(len(z))

@@ -38,6 +38,9 @@ class ScoreModel:
         `rounded`, the first one rounded (Song et al. 2020, tables 1 and 4).
     micro_batch: samples that pass through the network together; None: all of them.
 
+    A network with an attribute `num_classes` that is not None is class-conditional: it is called with
+    `class_labels`, int64 (batch,), too, which have to be set before it is asked.
+
     `evaluations` counts evaluations of the network as they happen, the micro-batches of one batch as one.
     `set_precision` brings it to bfloat16, throughout or while there is much noise.
     """
@@ -70,6 +73,8 @@ class ScoreModel:
         self.labels: Labels = labels
         self.micro_batch = micro_batch
         self.evaluations = 0
+        self.classes: int | None = getattr(network, "num_classes", None)
+        self.class_labels: Tensor | None = None
         self._noisy_network: nn.Module | None = None  # in bfloat16, for noise levels from float32_below on
         self.float32_below = 0.0
 
@@ -122,6 +127,7 @@ class ScoreModel:
             labels=labels,
             micro_batch=self.micro_batch,
         )
+        other.class_labels = self.class_labels
         other._noisy_network, other.float32_below = self._noisy_network, self.float32_below
         return other
 
@@ -185,7 +191,8 @@ class ScoreModel:
 
     def _evaluate(self, x: Tensor, labels: Tensor, network: nn.Module) -> Tensor:
         self.evaluations += 1
-        return in_micro_batches(network, self.micro_batch, x, labels)
+        classes = () if self.class_labels is None else (self.class_labels,)
+        return in_micro_batches(network, self.micro_batch, x, labels, *classes)
 
 
 def in_micro_batches(function: Callable[..., Tensor], size: int | None, *inputs: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from sdesampling.choices import check_arguments, one_of
+from sdesampling.networks.conditional_mlp import ConditionalMLPDiscriminator, ConditionalMLPGenerator
 from sdesampling.networks.csinva_dcgan import CsinvaDCGANDiscriminator, CsinvaDCGANGenerator
 from sdesampling.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from sdesampling.networks.ddpm import DDPM
@@ -30,6 +31,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "csinva_dcgan_discriminator": CsinvaDCGANDiscriminator,
     "sngan_generator": SNGANGenerator,
     "sngan_discriminator": SNGANDiscriminator,
+    "conditional_mlp_generator": ConditionalMLPGenerator,
+    "conditional_mlp_discriminator": ConditionalMLPDiscriminator,
     "mnist_mlp_generator": MnistMLPGenerator,
     "mnist_mlp_discriminator": MnistMLPDiscriminator,
     "mnist_vae_decoder": MnistVAEDecoder,

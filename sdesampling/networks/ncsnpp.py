@@ -53,6 +53,7 @@ class NCSNpp(nn.Module):
         scale_by_sigma: divide the output by the noise scale: that of the label's index among `num_scales`
             scales from sigma_max down to sigma_min (interpolated geometrically for fractional labels), or
             with `fourier` the label itself.
+        num_classes: of a class-conditional network: an embedding of the class is added to that of the label.
 
     Raises:
         ValueError: for unknown choices, and for sizes that do not fit each other.
@@ -90,8 +91,11 @@ class NCSNpp(nn.Module):
         sigma_min: float = 0.01,
         sigma_max: float = 50.0,
         num_scales: int = 1000,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
+        if num_classes is not None and (num_classes < 1 or not conditional):
+            raise ValueError(f"num_classes = {num_classes}: must be at least 1, and conditional true")
         one_of("resblock_type", resblock_type, ("biggan", "ddpm"))
         one_of("progressive", progressive, ("none", "output_skip", "residual"))
         one_of("progressive_input", progressive_input, ("none", "input_skip", "residual"))
@@ -116,6 +120,9 @@ class NCSNpp(nn.Module):
         self.all_modules = nn.ModuleList(
             [*self._embedding_layers(fourier_scale), *self._down_layers(widths), *self._up_layers(widths)]
         )
+        self.num_classes = num_classes
+        if num_classes is not None:
+            self.class_embedding = nn.Embedding(num_classes, 4 * nf)
         convert_conv2d_weight_memory_format(self, torch.channels_last)  # in which convolutions are fastest
 
     # --- construction: the order is that of the published checkpoints ---------------------------------------
@@ -264,8 +271,10 @@ class NCSNpp(nn.Module):
 
     # --- evaluation -----------------------------------------------------------------------------------------
 
-    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, x: Tensor, labels: Tensor, classes: Tensor | None = None) -> Tensor:
         """x: (batch, num_channels, image_size, image_size). labels: (batch,), floating point or whole.
+
+        classes: int64 (batch,), of a class-conditional network.
 
         Raises ValueError for images of another shape.
         """
@@ -275,7 +284,7 @@ class NCSNpp(nn.Module):
                 f"({self.num_channels}, {self.image_size}, {self.image_size})"
             )
         layers = iter(self.all_modules)
-        embedding = self._embed(labels, layers)
+        embedding = self._embed(labels, classes, layers)
         h = x if self.centered else 2 * x - 1
         h = h.to(self._dtype).contiguous(memory_format=torch.channels_last)
         skips = self._down(h, embedding, layers)
@@ -289,8 +298,8 @@ class NCSNpp(nn.Module):
         sigma = labels if self.embedding_type == "fourier" else sigma_of_label(self.sigmas, labels)
         return h / sigma[:, None, None, None].to(h.dtype)
 
-    def _embed(self, labels: Tensor, layers: Iterator[Any]) -> Tensor | None:
-        """Embedding of the labels after its nonlinearity, (batch, 4 nf); None when not conditional.
+    def _embed(self, labels: Tensor, classes: Tensor | None, layers: Iterator[Any]) -> Tensor | None:
+        """Embedding of labels and classes after its nonlinearity, (batch, 4 nf); None when not conditional.
 
         One row stands for all where the labels are the same, as samplers' are (asked on CPUs alone, because
         on a GPU the question would wait for the device).
@@ -304,7 +313,10 @@ class NCSNpp(nn.Module):
         if not self.conditional:
             return None
         first, second = next(layers), next(layers)
-        return self._to_body(self.activation(second(self.activation(first(features.to(self._dtype))))))
+        embedding = second(self.activation(first(features.to(self._dtype))))
+        if self.num_classes is not None:
+            embedding = embedding + self.class_embedding(classes)
+        return self._to_body(self.activation(embedding))
 
     def _down(self, x: Tensor, embedding: Tensor | None, layers: Iterator[Any]) -> list[Tensor]:
         """Skip connections from full to lowest resolution; the last one is the result."""

@@ -1,11 +1,13 @@
 """Samplers by kind. A kind and its hyper-parameters are what a spec's `sampler:` section holds."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from sdesampling.choices import one_of
 from sdesampling.samplers.annealed_langevin import AnnealedLangevinDynamics
 from sdesampling.samplers.base import NonFiniteStateError, Sampler, State
+from sdesampling.samplers.conditional import ClassConditional
 from sdesampling.samplers.controlled import AnnealedLangevinInpainting, Colourisation, Inpainting
 from sdesampling.samplers.ddls import DDLS
 from sdesampling.samplers.dpm_solver import DPMSolver
@@ -37,8 +39,12 @@ SAMPLERS: dict[str, type[Sampler]] = {
 }
 
 
-def build_sampler(kind: str, model: Any, **hyper_parameters: Any) -> Sampler:
+def build_sampler(
+    kind: str, model: Any, classes: Sequence[int] | None = None, **hyper_parameters: Any
+) -> Sampler:
     """The sampler of a kind for a model: a ScoreModel, a LatentModel or Decoder, or for `real` uint8 images.
+
+    classes: of a class-conditional model, those that samples are taken from in turn; all unless given.
 
     Raises ValueError for unknown kinds and hyper-parameters, and where they do not fit the model.
     """
@@ -50,7 +56,13 @@ def build_sampler(kind: str, model: Any, **hyper_parameters: Any) -> Sampler:
         and not isinstance(model, wanted)
     ):
         raise ValueError(f"sampler {kind!r} works on a {wanted.__name__}, not on a {type(model).__name__}")
-    return sampler(model, **hyper_parameters)  # type: ignore[call-arg]  # every kind has its own signature
+    built = sampler(model, **hyper_parameters)  # type: ignore[call-arg]  # every kind has its own signature
+    known = getattr(model, "classes", None)
+    if known is None and classes is not None:
+        raise ValueError(f"classes = {list(classes)}: the model is not class-conditional")
+    if known is None or kind == UniformNoise.kind:
+        return built
+    return ClassConditional(built, built.model, range(known) if classes is None else classes)  # type: ignore[attr-defined]
 
 
 def planned_evaluations(kind: str, **hyper_parameters: Any) -> int:
@@ -78,6 +90,7 @@ __all__ = [
     "VERSION",
     "AnnealedLangevinDynamics",
     "AnnealedLangevinInpainting",
+    "ClassConditional",
     "Colourisation",
     "DPMSolver",
     "Inpainting",

@@ -74,6 +74,10 @@ class Sampler(ABC):
         """Number of the Markov chain within the group that each of its images comes from, int64 (batch,)."""
         return torch.arange(batch)
 
+    def class_labels(self, indices: range) -> Tensor | None:
+        """Classes of samples, int64 (len(indices),); None where the model knows no classes."""
+        return None
+
     def check_finite(self, state: State) -> None:
         """Raise NonFiniteStateError, naming sampler, step and tensor, if a number is not finite."""
         for name, tensor in state.tensors.items():

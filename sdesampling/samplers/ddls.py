@@ -140,10 +140,12 @@ class DDLS(Sampler):
         """E(z), (chains,), in nats and its gradient, (chains, latent_dim). Parameters get none."""
         size = len(z) if self.model.micro_batch is None else self.model.micro_batch
         logits, gradients = [], []
-        for piece in z.split(size):
+        for piece, *conditions in zip(
+            *(each.split(size) for each in (z, *self.model.conditions)), strict=True
+        ):
             with torch.enable_grad():
                 leaf = piece.detach().requires_grad_()
-                logit = self._calibrated(self.model.logit(leaf))
+                logit = self._calibrated(self.model.logit(leaf, *conditions))
                 gradients += torch.autograd.grad(logit.sum(), leaf)
             logits.append(logit.detach())
         log_prior = -z.square().sum(dim=1) / 2 - self.model.latent_dim / 2 * math.log(2 * math.pi)

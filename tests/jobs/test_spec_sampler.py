@@ -306,3 +306,54 @@ def test_what_is_known_stays_to_the_byte(folder: Path):
     expected = read_dataset("digits-heldout").images[:5]
     assert (block.images[:, :, 2:5, 1:] == expected[:, :, 2:5, 1:]).all()
     assert (block.images != expected).any()
+
+
+def conditional_gan(folder: Path) -> str:
+    shared = {"image_size": 8, "num_channels": 1, "num_classes": 10}
+    config = LatentConfig(
+        shape=(1, 8, 8),
+        centered=True,
+        generator={"name": "conditional_mlp_generator", "latent_dim": 6, **shared},
+        discriminator={"name": "conditional_mlp_discriminator", **shared},
+        latent_dim=6,
+    )
+    torch.manual_seed(0)
+    save_model(folder / "models" / "conditional.safetensors", config, config.networks())
+    return "conditional"
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"), [("", [0, 1, 2, 3, 4]), ("classes: [7, 2]", [7, 2, 7, 2, 7])]
+)
+def test_classes_are_stored_with_the_images(folder: Path, classes: str, expected: list[int]):
+    model = conditional_gan(folder)
+    sampler = "{kind: ddls, steps: 2, step_size: 0.01, calibration: {images: digits-heldout, samples: 40}}"
+    sweep = sweep_of(folder, SPEC.format(model=model, sampler=sampler, stages="0") + classes)
+    store, _ = performed(folder, sweep)
+    found = paths(sweep.configurations[0])
+    (marker,) = scan(store, found, []).images
+    blocks = committed_images(store, found.images, marker)
+    assert [block.label.tolist() for block in blocks] == [expected, expected]
+    (file,) = (folder / "store").glob("**/*.parquet")
+    assert read_dataset("generated", file).labels.tolist() == 2 * expected
+
+
+def test_classes_that_a_model_does_not_have_are_refused(folder: Path):
+    spec = SPEC.format(model=conditional_gan(folder), sampler="{kind: prior}", stages="")
+    assert problems_of(folder, spec + "classes: [3, 10]") == [
+        "classes: 10 is beyond the last class of conditional, 9"
+    ]
+    spec = SPEC.format(model="digits-ve", sampler="{kind: edm}", stages="")
+    assert problems_of(folder, spec + "classes: 1") == [
+        "classes: [1]: digits-ve is not class-conditional; leave it out"
+    ]
+
+
+def test_classes_are_part_of_the_identity_of_conditional_models_alone(folder: Path):
+    spec = SPEC.format(model=conditional_gan(folder), sampler="{kind: prior}", stages="")
+    prints = [
+        sweep_of(folder, spec + classes).configurations[0].fingerprint
+        for classes in ("", f"classes: {list(range(10))}", "classes: [1]")
+    ]
+    assert prints[0] == prints[1] != prints[2]
+    assert "classes" not in configured(folder, "{kind: edm}").canonical()
