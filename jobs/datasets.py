@@ -12,16 +12,19 @@ import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet
 
 from jobs.archives import is_cifar, is_idx, read_cifar, read_idx
+from jobs.bounds import SwollenError, check_npz, check_parquet, check_swelling
 from jobs.imagefiles import IMAGE_SUFFIXES, DatasetError, decode_all, image_paths
 
 __all__ = ["BUILT_IN", "HUB", "Dataset", "DatasetError", "read_dataset", "read_digits"]
 
 HUB = "datasets:"  # begins the path of a data set that the library `datasets` loads
+BATCH = 256  # rows of a Parquet file that are unfolded at a time
 BUILT_IN = ("digits", "digits-train", "digits-heldout")
 
 
@@ -160,6 +163,7 @@ def _read_folder(name: str, folder: Path, skip: bool) -> Dataset:
 
 def _read_npz(name: str, path: Path) -> Dataset:
     try:
+        check_npz(path)
         with np.load(path, allow_pickle=False) as archive:
             key = next((key for key in ("images", "arr_0") if key in archive), None)
             if key is None:
@@ -182,25 +186,42 @@ def _read_parquet(name: str, paths: list[Path], skip: bool) -> Dataset:
     labels: list[np.ndarray] = []
     for path in paths:
         try:
+            check_parquet(path)
             columns = pyarrow.parquet.read_schema(path).names
             image_column = next((key for key in ("image", "img") if key in columns), None)
             if image_column is None:
                 raise DatasetError(f"{name}: {path} has no column 'image' or 'img', only {columns}")
             label_column = next((key for key in ("label", "labels") if key in columns), None)
-            wanted = [image_column] + ([label_column] if label_column else [])
-            table = pyarrow.parquet.read_table(path, columns=wanted)
-        except pyarrow.ArrowInvalid as error:
+            cells, found_labels = _columns(path, image_column, label_column)
+        except (pyarrow.ArrowInvalid, SwollenError) as error:
             raise DatasetError(f"{name}: {path} is no readable Parquet file: {error}") from error
-        cells = (cell.as_py() for cell in table[image_column])
         payloads += [
             (f"{path}, row {row}", cell["bytes"] if isinstance(cell, dict) else cell)
             for row, cell in enumerate(cells)
         ]
-        if label_column:
-            labels.append(table[label_column].to_numpy().astype(np.int64))
+        if found_labels is not None:
+            labels.append(found_labels.astype(np.int64))
     found = decode_all(name, payloads, skip=skip)
     known = np.concatenate(labels)[list(found.kept)] if len(labels) == len(paths) else None
     return Dataset(name, found.images, known, found.skipped)
+
+
+def _columns(path: Path, image: str, label: str | None) -> tuple[list[Any], np.ndarray | None]:
+    """Cells of the image column, and the labels where there is a column of them.
+
+    Read in small pieces: a value that all rows share is stored once, and unfolds row by row.
+    """
+    cells: list[Any] = []
+    labels: list[np.ndarray] = []
+    packed, unpacked = path.stat().st_size, 0
+    wanted = [image] if label is None else [image, label]
+    for batch in pyarrow.parquet.ParquetFile(path).iter_batches(BATCH, columns=wanted):
+        unpacked += batch.nbytes
+        check_swelling(str(path), packed, unpacked)
+        cells += batch.column(image).to_pylist()
+        if label is not None:
+            labels.append(batch.column(label).to_numpy(zero_copy_only=False))
+    return cells, np.concatenate(labels) if labels else None
 
 
 def _read_hub(name: str, data_set: str, split: str | None, skip: bool) -> Dataset:

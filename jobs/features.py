@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fid.moments import BLOCK
+from jobs.bounds import check_row_groups
 from jobs.commit import DamageError, Marker, check_rows, reading
 from jobs.digests import add_digests, rows_digest
 from jobs.paths import RangeFolder
@@ -144,6 +145,7 @@ def read_features(file: BinaryIO, step: int | None = None) -> Iterator[FeatureRo
     Raises pyarrow.ArrowInvalid or OSError for a damaged file, ValueError for one of another form.
     """
     parquet = pq.ParquetFile(file)
+    check_row_groups(parquet.metadata, ROW_GROUP)
     for number in range(parquet.num_row_groups):
         table = parquet.read_row_group(number)
         steps = set(table["step"].to_pylist())

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from jobs.bounds import SwollenError, check_pixels, check_swelling
+
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 SHOWN = 50  # problems in a message; the error has all
 
@@ -73,12 +75,20 @@ def decode_all(
     images: list[tuple[int, str, np.ndarray]] = []
     problems = list(passed_over)
     count = len(problems)
+    packed = unpacked = 0  # bytes
     for number, (where, payload) in enumerate(payloads):
         count += 1
+        packed += len(payload or b"")
         try:
-            images.append((number, where, decode(payload)))
+            image = decode(payload)
+            unpacked += image.nbytes
+            images.append((number, where, image))
         except ValueError as error:
             problems.append(f"{where}: {error}")
+        try:
+            check_swelling(name, packed, unpacked)
+        except SwollenError as error:
+            raise DatasetError(str(error)) from None
     usual = Counter(image.shape for _, _, image in images).most_common(1)[0][0] if images else ()
     problems += [
         f"{where}: is {_shape(image.shape)}, and most are {_shape(usual)}: make it so, or take it out"
@@ -106,9 +116,12 @@ def decode(payload: bytes | None) -> np.ndarray:
         raise ValueError(_WIDE)  # which Pillow would cut to 8 bits without a word
     try:
         with Image.open(io.BytesIO(payload)) as image:
+            check_pixels(*image.size)
             mode, frames = image.mode, getattr(image, "n_frames", 1)
             transparent = "transparency" in image.info
             pixels = np.asarray(image) if mode in ("L", "RGB") else None
+    except SwollenError:
+        raise
     except _UNREADABLE as error:
         raise ValueError(f"not a readable image ({error}): fetch it again, or take it out") from error
     if frames > 1:

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from jobs.bounds import check_pixels, check_row_groups
 from jobs.commit import Marker, check_rows, reading
 from jobs.digests import rows_digest
 from jobs.paths import RangeFolder
@@ -109,6 +110,7 @@ def read_images(file: BinaryIO, step: int | None = None) -> Iterator[ImageRows]:
     Raises pyarrow.ArrowInvalid or OSError for a damaged file, ValueError for images that cannot be stacked.
     """
     parquet = pq.ParquetFile(file)
+    check_row_groups(parquet.metadata, ROW_GROUP)
     for number in range(parquet.num_row_groups):
         steps = parquet.read_row_group(number, columns=["step"])["step"].to_numpy()
         if len(set(steps.tolist())) != 1:
@@ -172,6 +174,7 @@ def encode_png(image: np.ndarray) -> bytes:
 def decode_png(data: bytes) -> np.ndarray:
     """Pixels (channels, height, width) uint8 of a PNG that `encode_png` wrote."""
     with Image.open(io.BytesIO(data)) as image:
+        check_pixels(*image.size)
         pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 

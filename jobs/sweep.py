@@ -69,14 +69,15 @@ def _draft(spec: Spec) -> tuple[Sweep, list[Problem]]:
     configurations: list[Configuration] = []
     findings: dict[tuple[str, str], list[str]] = {}  # (path, message) -> names of the cells it was found in
     resolver = Resolver(spec.name, Path(spec.folder), spec.store)
-    for cell in table.cells:
+    total = sum(map(_replicates, table.cells))
+    if total > MAX_CONFIGURATIONS:
+        message = f"{total:,} configurations of {len(table.cells):,} cells; at most {MAX_CONFIGURATIONS:,}"
+        problems.append(Problem("replicates", f"{message}: take fewer, or several specs"))
+    for cell in table.cells if total <= MAX_CONFIGURATIONS else table.cells[:1]:
         found, wrong = resolver.settle(cell, _published_for(spec, cell))
         for location, message in wrong:
             findings.setdefault((_place(cell, location), message), []).append(cell.name)
         configurations += found
-        if len(configurations) > MAX_CONFIGURATIONS:
-            problems.append(Problem("replicates", f"more than {MAX_CONFIGURATIONS:,} configurations"))
-            break
     problems += _reported(findings, len(table.cells))
     problems += [*_at_odds(configurations), *_uneven(configurations), *_misplaced(spec, table)]
     sweep = Sweep(
@@ -94,6 +95,12 @@ def _draft(spec: Spec) -> tuple[Sweep, list[Problem]]:
         window=spec.window,
     )
     return sweep, problems
+
+
+def _replicates(cell: Cell) -> int:
+    """As they are written; what cannot be their number is a problem of its own, and counts as one."""
+    written = cell.layers.settings.get("replicates", 1)
+    return written if isinstance(written, int) and written <= MAX_CONFIGURATIONS else 1
 
 
 def _reported(findings: Mapping[tuple[str, str], list[str]], cells: int) -> Iterator[Problem]:

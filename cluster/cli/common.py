@@ -73,11 +73,16 @@ def load_sweep(store: Store, name: str) -> Sweep:
     from jobs.paths import SweepPaths
     from jobs.sweep import Sweep
 
+    record = SweepPaths(name).resolved
     try:
-        return Sweep.from_json(store.get(SweepPaths(name).resolved))
+        return Sweep.from_json(store.get(record))
     except FileNotFoundError:
         raise RequestError(
             f"no sweep {name!r} in the store {store.url}; `sdesweep run SPEC --store DIR` begins one"
+        ) from None
+    except ValueError:  # of pydantic, which lists every key
+        raise RequestError(
+            f"{record} is no record of a sweep that this version knows: `sdesweep run SPEC` writes it anew"
         ) from None
 
 

@@ -297,7 +297,9 @@ def test_too_many_cells_are_counted_and_never_made(folder: Path):
     found = problems_of(folder, BASE + "model: ve\nreplicates: 10001\n")
     assert found == ["replicates: 10001 must be at most 10000"]
     found = problems_of(folder, BASE + "model: ve\nreplicates: 4000\nsweep: {axes: {seed: [1, 2, 3]}}\n")
-    assert found == ["replicates: more than 10,000 configurations"]
+    assert found == [
+        "replicates: 12,000 configurations of 3 cells; at most 10,000: take fewer, or several specs"
+    ]
 
 
 def test_thousands_of_configurations_expand_in_seconds(folder: Path):
