@@ -4,7 +4,8 @@
 
 FOLDER holds cifar10/, mnist/ (Parquet) and weights/ as the project's tests know them; without it the digits
 alone are measured. Real images stand for generated ones, so the distance of infinitely many is known: 0
-between parts of one split, the distance of the splits otherwise.
+between parts of one split, the distance of the splits otherwise. With `--layers` it measures instead what a
+flattened 8x8 map gives in place of its average: the last map of the ResNet-20 (64 x 8 x 8) on CIFAR-10.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fid.audit.faults import jpeg
+from fid.audit.sampling import measure
 from fid.extractors import Extractor, load_extractor
+from fid.extractors.base import load_weights, read_weights
+from fid.extractors.cifar10_resnet20 import MEAN, STD, Cifar10ResNet
 from fid.frechet import frechet_distance
 from fid.moments import Moments
 from fid.uncertainty import predicted_bias
@@ -121,14 +126,62 @@ def two_splits(
     ]
 
 
+def layers(network: Cifar10ResNet, images: np.ndarray, sizes: tuple[int, ...]) -> None:
+    """Real against real, and against the same in JPEG of quality 50, by averages and by flattened maps.
+
+    The images were drawn at random; the reference is the last half of them.
+    """
+    half = len(images) // 2
+    sides = {"real": images[:half], "JPEG 50": jpeg(images[:half], 50)}
+    reference = maps(network, images[half:])
+    found = {name: maps(network, side) for name, side in sides.items()}
+    print(f"\n### averages (64 numbers) and flattened maps (4,096), {half:,} images of the reference\n")
+    print("| N | real, average | real, flattened | JPEG, average | JPEG, flattened |\n|---|---|---|---|---|")
+    for size in sizes:
+        row = []
+        for name in sides:
+            for flat in (False, True):
+                pair = [side if flat else averages(side) for side in (found[name][:size], reference)]
+                row.append(measure(*pair).value)
+        print(f"| {size:,} | " + " | ".join(f"{value:.3f}" for value in row) + " |")
+
+
+def maps(network: Cifar10ResNet, images: np.ndarray) -> np.ndarray:
+    """(count, 4096) the last map of the network, position fastest."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    taken: list[np.ndarray] = []
+    handle = network.layer3.register_forward_hook(
+        lambda module, inputs, output: taken.append(output.flatten(1).numpy())
+    )
+    with torch.inference_mode():
+        for first in range(0, len(images), 250):
+            network((torch.from_numpy(images[first : first + 250]).float() / 255 - mean) / std)
+    handle.remove()
+    return np.concatenate(taken)
+
+
+def averages(rows: np.ndarray) -> np.ndarray:
+    """The averages over positions of flattened maps."""
+    return rows.reshape(len(rows), 64, -1).mean(axis=2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, help="folder with cifar10/, mnist/ and weights/")
+    parser.add_argument("--layers", action="store_true", help="measure what flattening a map does")
     parser.add_argument("--count", type=int, default=12_000, help="images of each train split, at most")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.layers:
+        weights = arguments.data / "weights" / "cifar10_resnet20" / "resnet20-12fca82f.th"
+        train = read_dataset("cifar10", arguments.data / "cifar10" / "train.parquet").images
+        drawn = train[np.random.default_rng(1).permutation(len(train))[: arguments.count]]
+        network = Cifar10ResNet().eval()
+        load_weights(network, read_weights(weights), weights)
+        layers(network, drawn, (250, 500, 1000, 2000))
+        return
     digits = load_extractor("digits-cnn", WEIGHTS / "digits-cnn.safetensors")
     for found in two_splits(
         "digits-cnn on digits", digits, read_digits("train").images, read_digits("heldout").images, 1248

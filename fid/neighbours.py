@@ -77,6 +77,21 @@ def nearest_neighbours(queries: ArrayLike, candidates: ArrayLike) -> tuple[Array
     return distances, rows
 
 
+def nearest_rows(queries: ArrayLike, candidates: ArrayLike, k: int) -> np.ndarray:
+    """Rows (queries, k) of the k nearest candidates, nearest first.
+
+    Raises:
+        ValueError: other shapes, or fewer than k candidates.
+    """
+    first, second = _checked(queries, candidates, 0)
+    if k > len(second):
+        raise ValueError(f"{k} neighbours need as many candidates, got {len(second)}")
+    found = np.empty((len(first), k), dtype=np.int64)
+    for part, squared in _squared_distances(first, second):
+        found[part] = np.argsort(squared, axis=1, kind="stable")[:, :k]
+    return found
+
+
 def nearest_others(features: ArrayLike) -> Array:
     """Distance of each row (count, dimension) to the nearest other row, exactly zero for a copy."""
     rows, _ = _checked(features, features, 1)

@@ -26,7 +26,7 @@ from fid.moments import Moments
 from jobs.catalog import Resolved
 from jobs.commit import DamageError
 from jobs.configuration import Configuration, Extractor
-from jobs.datasets import BUILT_IN, DatasetError, read_dataset
+from jobs.datasets import DatasetError, read_dataset
 from jobs.extraction import BATCH, extract
 from jobs.features import committed_features
 from jobs.imagefiles import IMAGE_SUFFIXES
@@ -34,9 +34,9 @@ from jobs.images import committed_images
 from jobs.imagesets import Given, Progress
 from jobs.ledger import scan
 from jobs.lookup import find_configuration
+from jobs.originals import original_images, original_source
 from jobs.paths import SweepPaths, extractor_key
 from jobs.reference_import import read_statistics
-from jobs.reference_index import read_index
 from jobs.reference_moments import reference_moments
 from jobs.references import load_reference
 from jobs.results import Result
@@ -199,7 +199,6 @@ def stored_reference(
     path = None if reference.path is None else Path(reference.path)
     try:
         found = load_reference(store, reference, extractor)
-        record = read_index(store, reference)
     except FileNotFoundError:
         return _files_with_features(reference.name, path, network)
     source = found.features(store)
@@ -212,19 +211,11 @@ def stored_reference(
         features=np.concatenate([block.features for block in rows]),
         logits=np.concatenate(logits) if len(logits) == len(rows) else None,
     )
-    if record.kind != "images":
+    data = original_images(store, reference)
+    if data is None:
         return held
-    if path is None and record.source is not None:
-        path = Path(record.source)
-    if path is None and reference.name not in BUILT_IN:
-        return held
-    try:
-        data = read_dataset(reference.name, path, record.split)
-    except DatasetError:
-        return held  # the source has moved: what needs images says so
-    if data.content_hash != record.content:
-        return held
-    return replace(held, images=data.images, encodings=encodings_of(path))
+    encodings = encodings_of(original_source(store, reference))
+    return replace(held, images=data.images, encodings=encodings)
 
 
 def _files_with_features(name: str, path: Path | None, network: FeatureNetwork) -> ImageSet:

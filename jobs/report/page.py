@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 
 from jobs.gather import reduce_sweep
 from jobs.paths import SweepPaths
+from jobs.report.nearest import NearestImages
 from jobs.report.pictures import Curve, Grid, curves_svg, sample_grid
 from jobs.report.table import Entry, Panel, Table, tables_of
 from jobs.report.text import Format, render_table
@@ -31,6 +32,7 @@ class Sheet:
     cell: Cell
     grid: Grid
     stages: tuple[Grid, ...]
+    nearest: Grid | None  # the memorisation figure, where that metric was asked for
 
 
 def write_report(store: Store, sweep_name: str) -> str:
@@ -76,6 +78,7 @@ def _render(store: Store, sweep: Sweep, results: SweepResults) -> str:
 def _sheets(store: Store, results: SweepResults) -> list[Sheet]:
     """One for each cell of the table, of its first replicate."""
     sheets, seen = [], set[tuple[str, str]]()
+    nearest = NearestImages(store, results.sweep)
     for cell in results.cells:
         if (cell.row, cell.column) in seen:
             continue
@@ -86,7 +89,7 @@ def _sheets(store: Store, results: SweepResults) -> list[Sheet]:
             continue
         steps = [stage.step for stage in first.stages[:-1]]
         early = [sample_grid(store, results.sweep, first, step, rows=2, columns=4) for step in steps]
-        sheets.append(Sheet(cell, grid, tuple(item for item in early if item)))
+        sheets.append(Sheet(cell, grid, tuple(item for item in early if item), nearest.grid(first)))
     return sheets
 
 

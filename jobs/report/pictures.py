@@ -40,14 +40,19 @@ def sample_grid(
     store: Store, sweep: str, result: Result, step: int, rows: int = 4, columns: int = 8
 ) -> Grid | None:
     """The first images of a configuration at one step; None when there are none in the store any more."""
-    images = _first_images(store, sweep, result, step, rows * columns)
+    images = first_images(store, sweep, result, step, rows * columns)
     if images is None:
         return None
+    return tiled(images, columns, step)
+
+
+def tiled(images: np.ndarray, columns: int, step: int) -> Grid:
+    """Images (count, channels, height, width) uint8 of one step side by side, row by row."""
     tiles = _tiles(images, columns)
     return Grid(_png(tiles), tiles.shape[1], tiles.shape[0], len(images), step)
 
 
-def _first_images(store: Store, sweep: str, result: Result, step: int, count: int) -> np.ndarray | None:
+def first_images(store: Store, sweep: str, result: Result, step: int, count: int) -> np.ndarray | None:
     """(at most count, channels, height, width) uint8 in index order."""
     paths = SweepPaths(sweep).configuration(result.fingerprint)
     found: list[np.ndarray] = []

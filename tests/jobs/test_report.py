@@ -1,17 +1,22 @@
 """The report: the same numbers in every form, honest labels, and a page that needs nothing but itself."""
 
+import base64
 import csv
 import io
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import scored
+from PIL import Image
 
+from jobs.datasets import read_digits
 from jobs.gather import reduce_sweep
 from jobs.paths import SweepPaths
 from jobs.reduce import IncompleteError, reduce_configuration
 from jobs.report import render_table, write_report
+from jobs.report.nearest import NearestImages
 from jobs.report.table import published_text, tables_of, with_error
 from jobs.sections import PublishedValue
 
@@ -145,6 +150,25 @@ def test_names_from_a_spec_cannot_inject_markup(tmp_path):
     assert "<script>" not in page
     assert "<b>bold" not in page
     assert "a &amp; b" in page
+
+
+def test_the_nearest_images_of_the_reference_are_shown_where_memorisation_was_asked_for(tmp_path, page):
+    store = scored.local_store(tmp_path)
+    item = scored.configuration("pc", "ve", samples=128, metrics=("fid", "memorisation"))
+    scored.prepare(store, scored.sweep_of([item]))
+    scored.commit_shard(store, item, range(128), noise=0.0)
+    (result,) = reduce_configuration(store, scored.SWEEP, item)
+    grid = NearestImages(store, scored.SWEEP).grid(result)
+    assert grid.count == 10 * 7
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(grid.data.partition(",")[2]))))
+    drawn, nearest = pixels[:8, :8, 0].astype(int), pixels[9:17, :8, 0].astype(int)
+    train = read_digits("train").images[:, 0].astype(int)
+    distances = np.square(train - drawn).sum(axis=(1, 2))
+    assert np.square(nearest - drawn).sum() == distances.min()
+    shown = store.get(write_report(store, scored.SWEEP)).decode()
+    assert "Nearest images of the reference" in shown
+    assert "exact copies" in shown
+    assert "Nearest images of the reference" not in page
 
 
 def test_a_sweep_without_scores_still_has_a_page(tmp_path):

@@ -1,0 +1,37 @@
+"""The images behind a reference, where their source can still be read and is what it was.
+
+Apart from references because those need features alone once they are built. It must not extract any.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobs.datasets import BUILT_IN, Dataset, DatasetError, read_dataset
+from jobs.reference_index import read_index
+from jobs.sections import DataSet
+from jobs.store import Store
+
+
+def original_images(store: Store, reference: DataSet) -> Dataset | None:
+    """The images that a reference's features were made of; None where they are not here or have changed.
+
+    Raises FileNotFoundError when the store does not know the reference.
+    """
+    record = read_index(store, reference)
+    if record.kind != "images":
+        return None
+    source = original_source(store, reference)
+    if source is None and reference.name not in BUILT_IN:
+        return None
+    try:
+        data = read_dataset(reference.name, source, record.split, skip_unreadable=record.skipped > 0)
+    except DatasetError:
+        return None  # the source has moved: what needs images says so
+    return data if data.content_hash == record.content else None
+
+
+def original_source(store: Store, reference: DataSet) -> Path | None:
+    """Where the images came from; None for those that are shipped."""
+    source = reference.path or read_index(store, reference).source
+    return None if source is None else Path(source)
