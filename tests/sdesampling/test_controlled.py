@@ -148,3 +148,53 @@ class TestAnnealedLangevin:
         found = sampler.finish(run(sampler, NoiseStream(0, 0, range(100))))
         assert_close(found[..., 0], images[..., 0])
         assert ((found[..., 1] - images[..., 1]).abs() < 0.2).double().mean() > 0.95
+
+
+class TestGaussianData:
+    """Where values are independent, what is unknown keeps the data's mean and spread."""
+
+    MEAN, STD = torch.tensor([[[0.3, 0.6, 0.5, 0.2]]]), torch.tensor([[[0.1, 0.2, 0.15, 0.05]]])
+
+    def completed(self, kind, sde, samples=4000, **hyper):
+        model = GaussianNetwork(sde, self.MEAN, self.STD).model()
+        images = torch.rand(7, 1, 1, 4, generator=torch.Generator().manual_seed(0))
+        known = torch.tensor([1.0, 1.0, 0.0, 0.0])
+        sampler = build_sampler(kind, model, images=images, known=known, **hyper)
+        found = sampler.finish(run(sampler, NoiseStream(0, 0, range(samples))))
+        chosen = images[torch.arange(samples) % 7]
+        x = found * 2 - 1 if model.centered else found
+        return x[..., 2:], found[..., :2] - chosen[..., :2]
+
+    @pytest.mark.parametrize(
+        ("sde", "hyper"),
+        [
+            (VE(0.005, 5.0), {"steps": 200}),
+            (VP(), {"steps": 300, "corrector": "none", "predictor": "ancestral"}),
+        ],
+    )
+    def test_inpainting(self, sde, hyper):
+        unknown, error = self.completed("inpainting", sde, denoise="all", **hyper)
+        assert error.abs().max() < 1e-3
+        assert_close(unknown.mean(0), self.MEAN[..., 2:], rtol=0, atol=0.012)
+        assert_close(unknown.std(0), self.STD[..., 2:], rtol=0.06, atol=0)
+
+    def test_annealed_langevin(self):
+        hyper = {"levels": 8, "steps_per_level": 60, "step_size": 2e-5}
+        unknown, error = self.completed("annealed_langevin_inpainting", VE(0.01, 1.0), **hyper)
+        assert_close(error.std(0), torch.full((1, 1, 2), 0.01), rtol=0.06, atol=0)  # of the last level
+        assert_close(unknown.mean(0), self.MEAN[..., 2:], rtol=0, atol=0.012)
+        spread = (self.STD[..., 2:] ** 2 + 0.01**2).sqrt()
+        assert_close(unknown.std(0), spread, rtol=0.08, atol=0)
+
+    def test_colourisation(self):
+        """With one spread in all channels the colour axes are independent of grey: they keep mean and
+        spread."""
+        mean = torch.tensor([0.3, 0.5, 0.6]).view(3, 1, 1)
+        model = GaussianNetwork(VE(0.005, 5.0), mean, torch.full((3, 1, 1), 0.1)).model()
+        grey = torch.linspace(0.2, 0.8, 7).view(7, 1, 1, 1).expand(7, 3, 1, 1)
+        sampler = Colourisation(model, images=grey, steps=200, denoise="all")
+        found = sampler.finish(run(sampler, NoiseStream(0, 0, range(4000)))).flatten(1)
+        assert_close(found.mean(1), grey[torch.arange(4000) % 7, 0, 0, 0], rtol=0, atol=1e-3)
+        difference = found[:, 0] - found[:, 1]
+        assert float(difference.mean()) == pytest.approx(-0.2, abs=0.012)
+        assert float(difference.std()) == pytest.approx(0.1 * 2**0.5, rel=0.06)

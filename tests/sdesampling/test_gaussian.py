@@ -14,6 +14,7 @@ import torch
 from sdesampling.analytic import GaussianNetwork
 from sdesampling.noise import NoiseStream
 from sdesampling.samplers import build_sampler
+from sdesampling.score import ScoreModel
 from sdesampling.sde import VE, VP, SubVP
 
 STEPS = 40
@@ -187,3 +188,23 @@ def test_many_steps_give_the_data_back(family):
     for column, mean, std in zip(denoised.T, DATA_MEAN.tolist(), DATA_STD.tolist(), strict=True):
         assert abs(float(column.mean()) - mean) < 0.05
         assert abs(float(column.std()) / std - 1) < 0.07
+
+
+class TrainedScales(GaussianNetwork):
+    """The network of VE data as one trained on half the steps' scales knows it: by their labels."""
+
+    def forward(self, x, labels):
+        index = (STEPS // 2 - 1) - labels.to(x.dtype)  # labels count from the largest scale
+        return super().forward(x, 0.01 * 800 ** (index / (STEPS // 2 - 1)))
+
+
+@pytest.mark.parametrize("predictor", PREDICTORS)
+def test_twice_the_trained_scales_follow_the_recursion_of_all_steps(predictor):
+    """P2000 in small: interpolated labels name the noise levels between the trained ones exactly."""
+    sde = VE(0.01, 8.0, STEPS // 2)
+    network = TrainedScales(sde, DATA_MEAN.view(1, 1, 2), DATA_STD.view(1, 1, 2))
+    model = ScoreModel(network, sde, (1, 1, 2), continuous=False)
+    sampler = build_sampler("predictor_corrector", model, predictor=predictor, corrector="none", steps=STEPS)
+    noisy, denoised = run(sampler)
+    check_moments(noisy, expected("ve", predictor, 0, 0, denoise=False))
+    check_moments(denoised, expected("ve", predictor, 0, 0, denoise=True))
