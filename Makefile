@@ -1,6 +1,7 @@
 # make demo   set up, run the embedded demo, print the table
 # make test   set up, lint, type-check, run the tests
 # make gpu-check   on a machine with a GPU: is it right, repeatable, fast? (benchmarks/gpu_check.py)
+# make chaos MINUTES=30 [SEED=7]   sweeps on a simulated cluster under random kills: for nights
 # Set-up is done once: .venv/.ready is newer than what it was made from.
 
 PYTHON ?= python3.11
@@ -8,8 +9,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 STORE  ?= runs
+MINUTES ?= 30
 
-.PHONY: demo test lint types tests setup clean gpu-check
+.PHONY: demo test lint types tests setup clean gpu-check chaos
 
 setup: $(READY)
 
@@ -35,6 +37,9 @@ tests: $(READY)
 
 gpu-check: $(READY)
 	$(BIN)/python benchmarks/gpu_check.py $(GPU_CHECK)
+
+chaos: $(READY)
+	$(BIN)/python tests/e2e/chaos.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -157,8 +157,13 @@ def refuse_overlap(store: Store, folder: RangeFolder, samples: range) -> None:
 
 def load_marker(store: Store, name: str, samples: range) -> Marker:
     """The marker of a range. Raises FileNotFoundError, or DamageError when it cannot be what it should be."""
+    return read_marker(name, samples, store.get(name))
+
+
+def read_marker(name: str, samples: range, content: bytes) -> Marker:
+    """The marker of a range from its content. Raises DamageError when it cannot be what it should be."""
     try:
-        marker = Marker.model_validate_json(store.get(name))
+        marker = Marker.model_validate_json(content)
     except ValidationError as error:
         raise DamageError(f"{name} is no marker: {error.errors()[0]['msg']}", [name]) from error
     if marker.samples != samples:

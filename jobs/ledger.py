@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jobs.commit import DamageError, Marker, check_size, committed_names, load_marker, quarantine
+from jobs.commit import DamageError, Marker, check_size, committed_names, quarantine, read_marker
 from jobs.paths import ConfigurationPaths, RangeFolder, attempt_range, marker_range
 from jobs.store import Store
 
@@ -150,10 +150,13 @@ class Listing:
         sizes = self._sizes.get(folder.root, {})
         good: list[Marker] = []
         damaged: list[Damage] = []
-        for samples in sorted(self.markers(folder), key=lambda samples: (samples.start, -samples.stop)):
-            name = folder.marker(samples)
+        found = sorted(self.markers(folder), key=lambda samples: (samples.start, -samples.stop))
+        contents = self._store.read_all(map(folder.marker, found))
+        for samples, (name, content) in zip(found, contents, strict=True):
+            if content is None:  # moved away since it was listed
+                continue
             try:
-                marker = load_marker(self._store, name, samples)
+                marker = read_marker(name, samples, content)
                 names = (name, folder.beside(name, marker.file))
                 check_size(marker, names, sizes.get(names[1]))
                 if good and samples.start < good[-1].last:
@@ -161,6 +164,4 @@ class Listing:
                 good.append(marker)
             except DamageError as error:
                 damaged.append(Damage(samples, error.names, str(error)))
-            except FileNotFoundError:  # moved away since it was listed
-                continue
         return good, damaged

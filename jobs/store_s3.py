@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +31,7 @@ from jobs.store import Entry, Store, StoreError, StoreUnavailableError, check_na
 ATTEMPTS = 6  # of a request that is throttled or not answered, with exponential waits: about 15 s in all
 CONFLICTS = 10  # conditional PUTs of one name that may collide before the store is called unavailable
 THREADS = 32  # requests at once where many files are read
+BLOCK = 1024  # files that are asked for before the first of them is given
 _WRITER = "writer"  # metadata of conditional PUTs: who wrote the object
 
 _URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*?))?/?")
@@ -100,8 +102,10 @@ class S3Store(Store):
             return self._client.get_object(**self._object(name))["Body"].read()
 
     def read_all(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        waiting = iter(names)
         with ThreadPoolExecutor(THREADS) as pool:
-            yield from pool.map(self._read, names)
+            while block := list(islice(waiting, BLOCK)):
+                yield from pool.map(self._read, block)
 
     def open(self, name: str) -> BinaryIO:
         return io.BytesIO(self.get(name))  # images and features of one shard fit into memory

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -58,6 +58,7 @@ class Site:
     """A spec and a store of its own."""
 
     folder: Path
+    extra: dict[str, str] = field(default_factory=dict)  # environment variables of its runs
 
     @property
     def spec(self) -> Path:
@@ -86,7 +87,7 @@ class Site:
     @property
     def environment(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-        return {**kept, "HOME": str(self.folder), "OMP_NUM_THREADS": "1"}
+        return {**kept, "HOME": str(self.folder), "OMP_NUM_THREADS": "1", **self.extra}
 
     def run(self, *options: str, command: str = "run") -> tuple[int, str]:
         """Exit code and output of a whole run."""

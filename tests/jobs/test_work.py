@@ -4,12 +4,14 @@ import multiprocessing
 import pickle
 import random
 import signal
+import time
 from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
 from shards import KEY, Context, Worker, configuration, paths, perform_slowly, prepare, sample
+from storage import EXECUTION
 
 from jobs.assignment import Drained
 from jobs.commit import OverlapError, data_name
@@ -18,9 +20,12 @@ from jobs.features import committed_features
 from jobs.images import BadImagesError, committed_images
 from jobs.ledger import scan
 from jobs.plan import plan
+from jobs.snapshots import Progress, Snapshots
+from jobs.spec import Settings
 from jobs.store import LocalStore
-from sdesampling.samplers import NonFiniteStateError
+from sdesampling.samplers import NonFiniteStateError, State
 
+DEFAULT_INTERVAL = Settings.model_fields["snapshot_every"].default  # seconds
 CONFIGURATION = configuration()
 PATHS = paths(CONFIGURATION)
 
@@ -178,6 +183,50 @@ def test_snapshots_are_written_as_time_goes_by(store, undisturbed):
     assert len(saved) > 20
     assert scan(store, PATHS, [KEY]).snapshots == 0
     assert outcome(store) == undisturbed
+
+
+def test_what_a_sigkill_could_cost_is_never_more_than_the_interval_and_a_step(store, monkeypatch):
+    """A clock that a step advances by one second: what is done since the last snapshot, after every step."""
+    chosen = configuration(snapshot_every=3.0)
+    prepare(store, chosen)
+    seconds, saved, at_risk = [0.0], [0.0], []
+    monkeypatch.setattr("jobs.sampling.time.monotonic", lambda: seconds[0])
+
+    class Slow(Worker):
+        def sampler(self, store, configuration):
+            sampler = super().sampler(store, configuration)
+            step = sampler.step
+
+            def slow(state, noise):
+                seconds[0] += 1.0
+                at_risk.append(seconds[0] - saved[0])
+                return step(state, noise)
+
+            sampler.step = slow
+            return sampler
+
+    class Watch(Context):
+        def saved(self):
+            super().saved()
+            saved[0] = seconds[0]
+
+    sample(store, chosen, range(24), Slow(), Watch())
+    assert len(at_risk) == 24  # three groups of eight steps
+    assert max(at_risk) == 3.0
+    assert at_risk.count(1.0) == 8
+
+
+def test_a_snapshot_costs_less_than_a_hundredth_of_the_default_interval(tmp_path):
+    """The state of a group of 1,024 CIFAR-10 images: x and its mean. In CPU time: others use the machine."""
+    tensors = {name: torch.randn(1024, 3, 32, 32) for name in ("x", "mean")}
+    store = LocalStore(tmp_path)
+    snapshots = Snapshots(store, PATHS.snapshots, CONFIGURATION.fingerprint, EXECUTION, "a" * 32)
+    seconds = []
+    for step in range(3):
+        began = time.process_time()
+        snapshots.save(Progress(range(1024), State(step, tensors, 0)))
+        seconds.append(time.process_time() - began)
+    assert min(seconds) < 0.01 * DEFAULT_INTERVAL
 
 
 def files(store):

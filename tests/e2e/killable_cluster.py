@@ -1,0 +1,167 @@
+"""A Ray cluster of several nodes on this machine, in a process of its own, whose nodes can be killed.
+
+Run as a script it is that process: every line on its standard input adds a node, answered with a JSON object.
+`KillableCluster` starts it and talks to it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+START = 120.0  # seconds that a node may take to start, on a machine that is busy with other things
+#: Node loss is noticed within seconds, not within half a minute.
+HEALTH = {
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "5",
+}
+
+
+class KillableCluster:
+    """A head that runs nothing, and nodes of one CPU each. A context manager."""
+
+    def __init__(self, nodes: int) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="sim-", dir="/tmp"))  # short: sockets lie below it
+        self._count = nodes
+        self.nodes: dict[int, int] = {}  # number -> process of its raylet
+        self.address = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a driver needs to join."""
+        return {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self._folder / "token"),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",
+        }
+
+    def __enter__(self) -> KillableCluster:
+        token = self._folder / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        (self._folder / "ray").mkdir()
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        environment = {**kept, **self.environment, **HEALTH, "RAY_TMPDIR": str(self._folder)}
+        with (self._folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, __file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**environment, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+            )
+        try:
+            self.address = str(self._answer()["address"])
+            for _ in range(self._count):
+                self.add_node()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pid in _descendants(self.process.pid):
+            _signal(pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.communicate()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add_node(self) -> int:
+        """Let a node join; returns its number."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("add\n")
+        self.process.stdin.flush()
+        answer = self._answer()
+        self.nodes[int(answer["node"])] = int(answer["pid"])
+        return int(answer["node"])
+
+    def kill_node(self, node: int) -> None:
+        """SIGKILL for everything on a node."""
+        pid = self.nodes.pop(node)
+        for process in [*_descendants(pid), pid]:
+            _signal(process, signal.SIGKILL)
+
+    def freeze_node(self, node: int) -> None:
+        """The cluster takes the node for dead, but its workers go on and may still write."""
+        _signal(self.nodes[node], signal.SIGSTOP)
+
+    def workers(self, node: int | None = None) -> list[int]:
+        """Processes of actors, of one node or of all."""
+        pids = self.nodes.values() if node is None else [self.nodes[node]]
+        return [
+            child for pid in pids for child in _descendants(pid) if _command(child).startswith("ray::ShardW")
+        ]
+
+    def _answer(self) -> dict[str, object]:
+        output = self.process.stdout
+        assert output is not None
+        end = time.monotonic() + START
+        while time.monotonic() < end:
+            if select.select([output], [], [], 1.0)[0] and (line := output.readline()).startswith("{"):
+                return json.loads(line)
+            assert self.process.poll() is None, (self._folder / "log").read_text()[-3000:]
+        raise TimeoutError("the simulated cluster does not answer")
+
+
+def _descendants(pid: int) -> list[int]:
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:  # gone meanwhile
+                continue
+            parents.setdefault(int(fields[1]), []).append(int(entry.name))
+    found, waiting = [], [pid]
+    while waiting:
+        children = parents.get(waiting.pop(), [])
+        found += children
+        waiting += children
+    return found
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:  # it has ended by itself
+        return
+
+
+def serve() -> None:
+    """Start the head, then do as told."""
+    from ray.cluster_utils import Cluster
+
+    memory = 80 * 2**20
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "object_store_memory": memory, "include_dashboard": False},
+    )
+    print(json.dumps({"address": cluster.address}))
+    for number, _ in enumerate(sys.stdin):
+        node = cluster.add_node(wait=False, num_cpus=1, num_gpus=0, object_store_memory=memory)
+        raylet = node.all_processes["raylet"][0].process
+        print(json.dumps({"node": number, "pid": raylet.pid}))
+
+
+if __name__ == "__main__":
+    serve()
