@@ -1,8 +1,11 @@
 """Speed of the FID Inception at 299x299 against pytorch-fid's formulation: batch norm apart, channels first.
 
-Interleaved medians in this process's threads: python benchmarks/inception_speed.py [--batch 8] [--rounds 7]
-Weights are random: time does not depend on them. Prints milliseconds an image, the ratio, and the largest
-relative difference of the features.
+    python benchmarks/inception_speed.py [--batch 8] [--rounds 7] [--images FILE --count 256]
+
+Interleaved medians in this process's threads, in float32 and in bfloat16. Weights are random: time does not
+depend on them. Prints milliseconds an image, the ratio, and the largest relative difference of the features.
+With `--images` (whatever a data set may be) it measures instead what bfloat16 does to a score: the distance
+between two halves of the images, each in float32 and in bfloat16.
 """
 
 from __future__ import annotations
@@ -11,14 +14,19 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import torch
 
-from fid.extractors import inception_network, load_extractor
+from fid.audit.sampling import measure
+from fid.extractors import Extractor, inception_network, load_extractor
 from fid.extractors.inception import RESIZES
 from fid.extractors.inception_network import FidInception
+from jobs.datasets import read_dataset
+from jobs.extraction import extract
 
 
 def random_weights(network: FidInception) -> None:
@@ -39,10 +47,33 @@ def pool_first(unit: inception_network.ConvUnit, x: torch.Tensor) -> torch.Tenso
     return unit(torch.nn.functional.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False))
 
 
+def effect_on_scores(extractors: dict[str, Extractor], images: np.ndarray) -> None:
+    """Distances of the first half of the images from the second, in each arithmetic and across them."""
+    features = {
+        name: extract(extractor, 0, images, [range(len(images))]).features
+        for name, extractor in extractors.items()
+    }
+    half = len(images) // 2
+    print(f"{half} against {len(images) - half} images")
+    for ours in extractors:
+        for theirs in extractors:
+            value = measure(features[ours][:half], features[theirs][half:]).value
+            print(f"generated in {ours}, reference in {theirs}: {value:.6g}")
+    exact, fast = features.values()
+    same = measure(exact, fast)
+    size = float(np.linalg.norm(fast - exact) / np.linalg.norm(exact - exact.mean(axis=0)))
+    print(f"the same images in both: {same.value:.4g}, of it the means {same.mean_term:.4g}")
+    print(f"features differ by {size:.4f} of their spread")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--images", type=Path, help="a folder, Parquet file or archive")
+    parser.add_argument("--count", type=int, default=256)
     arguments = parser.parse_args()
 
     plain = FidInception().eval().requires_grad_(False)
@@ -50,27 +81,39 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "inception.pth"
         torch.save(plain.state_dict(), path)
-        extractor = load_extractor("inception", path)
+        extractors = {
+            "float32": load_extractor("inception", path),
+            "bfloat16": load_extractor("inception-bfloat16", path),
+        }
+    if arguments.images is not None:
+        found = read_dataset("images", arguments.images).images
+        drawn = np.random.default_rng(0).permutation(len(found))[: arguments.count]
+        effect_on_scores(extractors, found[drawn])
+        return
     images = torch.randint(0, 256, (arguments.batch, 3, 32, 32), dtype=torch.uint8)
-
-    def ours() -> torch.Tensor:
-        return extractor(images).features
 
     def reference() -> torch.Tensor:
         with torch.inference_mode(), mock.patch.object(inception_network, "pooled_branch", pool_first):
             return plain((RESIZES["tf1-bilinear"](images.float()) - 128) / 128)[0]
 
-    difference = (ours() - reference()).abs().max() / reference().abs().max()
-    times: dict[str, list[float]] = {"plain": [], "ours": []}
+    ways: dict[str, Callable[[], torch.Tensor]] = {"plain": reference}
+    for name, extractor in extractors.items():
+        ways[name] = lambda extractor=extractor: extractor(images).features
+    truth = reference()
+    differences = {name: float((way() - truth).abs().max() / truth.abs().max()) for name, way in ways.items()}
+    times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(arguments.rounds):
-        for name, run in (("plain", reference), ("ours", ours)):
+        for name, way in ways.items():
             began = time.perf_counter()
-            run()
+            way()
             times[name].append((time.perf_counter() - began) / arguments.batch * 1000)
     medians = {name: statistics.median(found) for name, found in times.items()}
     print(f"threads {torch.get_num_threads()}, batch {arguments.batch}, {arguments.rounds} rounds")
-    print(f"plain {medians['plain']:.1f} ms an image, ours {medians['ours']:.1f} ms an image")
-    print(f"ratio {medians['plain'] / medians['ours']:.2f}, largest relative difference {difference:.1e}")
+    for name, median in medians.items():
+        print(
+            f"{name}: {median:.1f} ms an image, {medians['plain'] / median:.2f} times plain, "
+            f"largest relative difference {differences[name]:.1e}"
+        )
 
 
 if __name__ == "__main__":

@@ -14,8 +14,11 @@ from fid.extractors.base import Extractor
 from fid.frechet import Frechet, frechet_distance
 from fid.inception_score import inception_score
 from fid.kernel import kernel_distance
+from fid.memorisation import memorisation
 from fid.moments import Moments
 from fid.neighbours import density_coverage, precision_recall
+from fid.scores import fid_score
+from fid.uncertainty import fid_infinity
 
 
 class FrechetDistance(Metric):
@@ -148,6 +151,46 @@ class KernelDistance(_FeatureSets):
         score = kernel_distance(_joined(self.generated), _joined(self.real), self.block_size, self.seed)
         error = float("nan") if score.standard_error is None else score.standard_error
         return torch.tensor(score.value), torch.tensor(error)
+
+
+class FidInfinity(_FeatureSets):
+    """The Fréchet distance of infinitely many generated samples, by a line in 1/N."""
+
+    higher_is_better = False
+
+    def __init__(self, parts: int = 12, seed: int = 0, extractor: Extractor | None = None) -> None:
+        super().__init__(extractor)
+        self.parts = parts
+        self.seed = seed
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Value and its standard error. Raises ValueError with too few samples for the parts."""
+        generated, reference = _joined(self.generated).numpy(), Moments.of(_joined(self.real).numpy())
+        full = fid_score(generated, reference).standard_error
+        line = fid_infinity(generated, reference, full, self.parts, self.seed)
+        return torch.tensor(line.value), torch.tensor(line.standard_error)
+
+
+class Memorisation(_FeatureSets):
+    """Share of generated samples too near to the real ones, which are those the model was trained on.
+
+    Without `held_out` features each real sample against the others stands for fresh ones.
+    """
+
+    higher_is_better = False
+
+    def __init__(
+        self, held_out: Tensor | None = None, level: float = 0.05, extractor: Extractor | None = None
+    ) -> None:
+        super().__init__(extractor)
+        self.held_out = held_out
+        self.level = level
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """The share, about `level` without copying, and its standard error."""
+        fresh = None if self.held_out is None else self.held_out.cpu().numpy()
+        found = memorisation(_joined(self.generated), _joined(self.real), fresh, self.level)
+        return torch.tensor(found.too_near), torch.tensor(found.standard_error)
 
 
 class PrecisionRecall(_FeatureSets):

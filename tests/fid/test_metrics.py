@@ -5,12 +5,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_scores import Passed
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from fid import scores
 from fid.extractors import load_extractor
 from fid.frechet import frechet_distance
-from fid.metrics import DensityCoverage, FrechetDistance, InceptionScore, KernelDistance, PrecisionRecall
+from fid.memorisation import memorisation
+from fid.metrics import (
+    DensityCoverage,
+    FidInfinity,
+    FrechetDistance,
+    InceptionScore,
+    KernelDistance,
+    Memorisation,
+    PrecisionRecall,
+)
 from fid.moments import Moments
+from jobs.datasets import read_digits
 
 SHIPPED = Path(__file__).parent.parent.parent / "jobs" / "catalog" / "weights" / "digits-cnn.safetensors"
 
@@ -73,12 +85,19 @@ def test_images_go_through_the_extractor():
     assert score.compute()[0].item() == pytest.approx(direct.mean, rel=1e-6)
 
 
+def infinity(generated, real):
+    full = scores.fid_score(generated, real).standard_error
+    return scores.fid_infinity(generated, Moments.of(real), full)
+
+
 @pytest.mark.parametrize(
     ("metric", "function", "fields"),
     [
         (KernelDistance(), scores.kernel_distance, ("value", "standard_error")),
         (PrecisionRecall(), scores.precision_recall, ("precision", "recall")),
         (DensityCoverage(), scores.density_coverage, ("density", "coverage")),
+        (Memorisation(), memorisation, ("too_near", "standard_error")),
+        (FidInfinity(), infinity, ("value", "standard_error")),
     ],
 )
 def test_feature_set_metrics_are_the_functions(sets, metric, function, fields):
@@ -92,6 +111,23 @@ def test_feature_set_metrics_are_the_functions(sets, metric, function, fields):
     metric.reset()
     with pytest.raises(ValueError, match="no samples came yet"):
         metric.compute()
+
+
+def test_fid_agrees_with_torchmetrics_on_an_extractors_features():
+    extractor = load_extractor("digits-cnn", SHIPPED)
+    real, fake = (read_digits(split).images for split in ("train", "heldout"))
+    features = [extractor(torch.from_numpy(images)).features for images in (real, fake)]
+    theirs = FrechetInceptionDistance(feature=Passed(), input_img_size=(64,)).set_dtype(torch.float64)
+    theirs.update(features[0].double(), real=True)
+    theirs.update(features[1].double(), real=False)
+    ours = filled(FrechetDistance(64), features[1], features[0])
+    assert ours.compute().item() == pytest.approx(theirs.compute().item(), rel=1e-8)
+
+
+def test_memorised_samples_are_told_from_fresh_ones(sets):
+    metric = Memorisation(held_out=torch.randn(200, 12, generator=torch.Generator().manual_seed(4)))
+    filled(metric, torch.cat([sets[1][:90], sets[0][:10]]), sets[1])
+    assert metric.compute()[0].item() >= 0.9
 
 
 def test_one_block_has_no_standard_error(sets):
