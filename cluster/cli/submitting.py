@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -83,7 +82,7 @@ def submit_sweeps(
         if as_json:
             emit({"error": "checks failed", "exit_code": WRONG_REQUEST, "checks": as_data(checks)})
         else:
-            show_checks(checks, sys.stderr)
+            show_checks(checks, err=True)
         return WRONG_REQUEST
     server = Jobs(parse_address(address), before.token if cluster.guarded else None)
     options = _passed_on(workers, when)
@@ -128,13 +127,13 @@ def judged(store: Store, job: Job) -> Ending:
     return judge(job, records_of(store, job))
 
 
-def show_checks(checks: Sequence[Check], file: TextIO = sys.stdout) -> None:
+def show_checks(checks: Sequence[Check], *, err: bool = False) -> None:
     """Print checks: what was found, and what to do about it."""
     for check in checks:
         word, colour = SIGNS[check.verdict]
-        click.echo(f"{click.style(word, fg=colour)}: {check.name}: {check.found}", file=file)
+        click.echo(f"{click.style(word, fg=colour)}: {check.name}: {check.found}", err=err)
         if check.verdict != "ok" and check.remedy:
-            click.echo(f"    {check.remedy}", file=file)
+            click.echo(f"    {check.remedy}", err=err)
 
 
 def as_data(checks: Sequence[Check]) -> list[dict[str, Any]]:
