@@ -102,6 +102,23 @@ def noise(device: torch.device) -> Iterator[Check]:
     yield Check("noise", uniform and error < NORMAL_ERROR, found)
 
 
+def waiting(name: str, model: ScoreModel, device: torch.device) -> Iterator[Check]:
+    """The host asks nothing of the GPU in a step: PyTorch raises an error where it would."""
+    if device.type != "cuda":
+        return
+    sampler, stream = sampler_of(on_device(model, device), 30), NoiseStream(3, 0, range(4), device)
+    state = sampler.step(sampler.init(stream), stream)  # tables and draws are brought to the device here
+    waited = ""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        sampler.step(state, stream)
+    except RuntimeError as error:
+        waited = str(error)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    yield Check(f"{name}: no step waits for the GPU", not waited, {"waited": waited})
+
+
 def correctness(
     name: str, model: ScoreModel, device: torch.device, images: int, steps: int
 ) -> Iterator[Check]:
@@ -156,7 +173,11 @@ def cell(samples: int, steps: int, gpus: str, folder: Path) -> Iterator[Check]:
     for place, count in (("gpu", gpus), ("cpu", "0")):
         spec = folder / f"{place}.yaml"
         spec.write_text(SPEC.format(samples=samples, steps=steps, gpus=count))
-        scores[place] = run_command(spec, folder / place)
+        try:
+            scores[place] = run_command(spec, folder / place)
+        except RuntimeError as error:
+            yield Check(f"a cell of {samples:,} images", False, {"place": place, "error": str(error)})
+            return
     apart, allowed = difference(scores["gpu"], scores["cpu"])
     found = {
         **{place: {"fid": fid, "error": error} for place, (fid, error) in scores.items()},
@@ -227,6 +248,7 @@ def checks(options: argparse.Namespace) -> Iterator[Check]:
     for name, model, trained in models(options.model):
         yield from correctness(name, model, device, options.images, options.steps)
         yield from bits(name, model, device, options.images, options.steps)
+        yield from waiting(name, model, device)
         if options.rates:
             yield from throughput(name, model, device, trained)
     if options.cell:

@@ -2,11 +2,12 @@
 
 The reference formulation is written here in plain PyTorch: resampling by zero insertion, padding and a
 convolution over single channels, attention by einsum, group norm and nonlinearity as modules, and the layout
-(batch, channels, height, width) throughout. Both are run by turns; medians are printed, with the largest
+(batch, channels, height, width) throughout. All are run by turns; medians are printed, with the largest
 difference of their outputs relative to the largest output.
 
     python benchmarks/network_speed.py                     # CIFAR-10 NCSN++ (62.8 M parameters), 2 threads
     python benchmarks/network_speed.py --size digits --batch 256 --threads 1
+    python benchmarks/network_speed.py --threads 1 --clock cpu   # on a machine that others use too
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from sdesampling.networks import attention, build_network, resampling, residual, winograd
 from sdesampling.networks.published import PUBLISHED
 
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 DIGITS = {"nf": 32, "ch_mult": [1, 2], "num_res_blocks": 1, "attn_resolutions": [4]}
 
 
@@ -110,15 +113,17 @@ def reference_formulation(network: nn.Module) -> nn.Module:
     return slow
 
 
-def medians(runs: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, float]:
-    """Median wall seconds of each, run by turns after one run for warming up."""
+def medians(
+    runs: dict[str, Callable[[], Tensor]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Median seconds of each, run by turns after one run for warming up."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(repeats + 1):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = clock()
             run()
             if repeat:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
@@ -128,6 +133,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: of this process (1 thread)")
+    parser.add_argument("--no-bfloat16", dest="bfloat16", action="store_false")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -140,17 +147,21 @@ def main() -> None:
         if parameter.abs().max() < 1e-6:  # layers that start silent would hide differences
             nn.init.normal_(parameter, std=0.02)
     slow = reference_formulation(network)
+    low = copy.deepcopy(network)
+    low.set_precision(torch.bfloat16)
     x, labels = torch.rand(arguments.batch, *shape), torch.full((arguments.batch,), 0.5)
+    forms = {"reference": slow, "float32": network} | ({"bfloat16": low} if arguments.bfloat16 else {})
     with torch.no_grad():
-        expected, result = slow(x, labels), network(x, labels)
-        seconds = medians(
-            {"reference": lambda: slow(x, labels), "sdesampling": lambda: network(x, labels)},
-            arguments.repeats,
-        )
-    difference = (result - expected).abs().max() / expected.abs().max()
+        expected = slow(x, labels)
+        outputs = {name: form(x, labels) for name, form in forms.items()}
+        runs = {name: partial(form, x, labels) for name, form in forms.items()}
+        seconds = medians(runs, arguments.repeats, CLOCKS[arguments.clock])
     for name, value in seconds.items():
-        print(f"{name:12} {value / arguments.batch * 1e3:8.3f} ms per image and evaluation")
-    print(f"{seconds['reference'] / seconds['sdesampling']:.2f} times as fast; difference {difference:.1e}")
+        difference = (outputs[name] - expected).abs().max() / expected.abs().max()
+        print(
+            f"{name:10} {value / arguments.batch * 1e3:8.3f} ms per image and evaluation, "
+            f"{seconds['reference'] / value:.2f} times as fast; difference {difference:.1e}"
+        )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def settled(
             hardware = Hardware()
     found = settled_by(store, sweep, hardware)
     for text in sorted({each.arithmetic for each in found.configurations} - {"float32"}):
-        note(f"precision: {text} (in units of the data's range)")
+        note(f"precision: {text}")
     if found.resources.gpus and sweep.resources.gpus is None:
         note(f"one GPU for each worker: {hardware.gpu}")
     return found

@@ -19,6 +19,7 @@ from sdesampling.noise import NoiseStream
 from sdesampling.samplers import NonFiniteStateError, Sampler, State
 
 MAX_NOTES = 3  # of a kind
+CHECKED = 16  # steps on a GPU between looks at whether all numbers are finite
 
 
 class ShardSampling:
@@ -94,15 +95,22 @@ class ShardSampling:
             with torch.no_grad():
                 progress.state = self._sampler.step(progress.state, noise)
             self.evaluations += (progress.state.evaluations - before) * len(progress.group)
-            try:
-                self._sampler.check_finite(progress.state)
-            except NonFiniteStateError as error:
-                raise BadImagesError(f"{self._where(progress)}: {error}") from error
+            self._check_finite(progress)
             self._context.progress(self._images, self.evaluations)
         progress.diagnostics = self._sampler.diagnostics(progress.state)
         progress.state = State(progress.state.step, {}, progress.state.evaluations)
         progress.finished = True
         progress.seconds += time.perf_counter() - began
+
+    def _check_finite(self, progress: Progress) -> None:
+        """Raise BadImagesError where numbers are not finite. A GPU has to wait, so it is asked seldom."""
+        step = progress.state.step
+        if self._device.type != "cpu" and step % CHECKED and step < self._sampler.steps:
+            return
+        try:
+            self._sampler.check_finite(progress.state)
+        except NonFiniteStateError as error:
+            raise BadImagesError(f"{self._where(progress)}: {error}") from error
 
     def _keep_stage(self, progress: Progress) -> None:
         """Quantise the images of this step if the configuration keeps them."""

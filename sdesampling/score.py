@@ -158,8 +158,8 @@ class ScoreModel:
         if isinstance(self.sde, VP) and not self.continuous:
             index = self.sde.timestep(t)
             return (
-                self.sde.sqrt_alphas_cumprod.to(t.device)[index],
-                self.sde.sqrt_1m_alphas_cumprod.to(t.device)[index],
+                self.sde.table("sqrt_alphas_cumprod", t.device)[index],
+                self.sde.table("sqrt_1m_alphas_cumprod", t.device)[index],
             )
         return self.sde.mean_coefficient(t), self.sde.std(t)
 

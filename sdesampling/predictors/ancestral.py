@@ -31,7 +31,7 @@ class Ancestral(Predictor):
             std = torch.sqrt(adjacent**2 * gained / sigma**2)
         else:
             assert isinstance(model.sde, VP)
-            beta = model.sde.discrete_betas.to(t.device)[model.sde.timestep(t)]
+            beta = model.sde.table("discrete_betas", t.device)[model.sde.timestep(t)]
             mean = (x + per_sample(beta, x) * score) / per_sample(torch.sqrt(1 - beta), x)
             std = torch.sqrt(beta)
         return mean + per_sample(std, x) * z, mean

@@ -120,7 +120,7 @@ class PredictorCorrector(Sampler):
         return (images + 1) / 2 if self.model.centered else images.clone()
 
     def _time(self, step: int, x: Tensor) -> Tensor:
-        return self.times[step].to(x).expand(len(x))
+        return x.new_full((len(x),), float(self.times[step]))  # filled on the device: nobody waits for it
 
 
 def _corrector(name: str, snr: float, norm: Norm) -> Corrector | None:

@@ -36,6 +36,16 @@ class SDE(ABC):
         if N < 1:
             raise ValueError(f"N = {N}: an SDE needs at least 1 step")
         self.N = N
+        self._moved: dict[tuple[str, torch.device], Tensor] = {}
+
+    def table(self, name: str, device: torch.device) -> Tensor:
+        """A table of this SDE on a device; brought there once, because every transfer makes the host wait."""
+        found: Tensor = getattr(self, name)
+        if found.device == device:
+            return found
+        if (name, device) not in self._moved:
+            self._moved[name, device] = found.to(device)
+        return self._moved[name, device]
 
     @abstractmethod
     def with_steps(self, N: int) -> Self:
@@ -79,7 +89,7 @@ class SDE(ABC):
     def prior_logp(self, z: Tensor) -> Tensor:
         """Log density of x(1) = z in nats, (batch,)."""
         dimensions = z[0].numel()
-        variance = torch.tensor(self.prior_std**2, dtype=z.dtype, device=z.device)
+        variance = torch.full((), self.prior_std**2, dtype=z.dtype, device=z.device)
         squares = z.flatten(1).square().sum(dim=1)
         return -dimensions / 2 * torch.log(2 * torch.pi * variance) - squares / (2 * variance)
 
@@ -93,7 +103,7 @@ class SDE(ABC):
     def discretize(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """f, shaped as x, and G, (batch,), of x[i+1] = x[i] + f + G z. Here by Euler-Maruyama."""
         drift, diffusion = self.sde(x, t)
-        return drift / self.N, diffusion * torch.sqrt(torch.tensor(1 / self.N, device=t.device))
+        return drift / self.N, diffusion * torch.full((), 1 / self.N, device=t.device).sqrt()
 
     def reverse(self, score: ScoreFunction, probability_flow: bool = False) -> "ReverseSDE":
         """The reverse-time SDE (eq. 6), or the probability flow ODE (eq. 13)."""

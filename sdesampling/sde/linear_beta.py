@@ -67,4 +67,4 @@ class LinearBeta(SDE):
     def corrector_alpha(self, t: Tensor) -> Tensor:
         """DDPM's alpha at the step's timestep. The sub-VP SDE has none of its own and uses these as well."""
         self.check_alphas()
-        return self.alphas.to(t.device)[self.timestep(t)]
+        return self.table("alphas", t.device)[self.timestep(t)]

@@ -51,12 +51,12 @@ class VE(SDE):
 
     def sde(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         growth = 2 * (math.log(self.sigma_max) - math.log(self.sigma_min))
-        return torch.zeros_like(x), self.std(t) * torch.sqrt(torch.tensor(growth, device=t.device))
+        return torch.zeros_like(x), self.std(t) * torch.full((), growth, device=t.device).sqrt()
 
     def adjacent_sigmas(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Scale of time t and the next smaller one, (batch,) each: 0 below the first."""
         index = self.timestep(t)
-        sigmas = self.discrete_sigmas.to(t.device)
+        sigmas = self.table("discrete_sigmas", t.device)
         return sigmas[index], torch.where(index == 0, 0.0, sigmas[index - 1])
 
     def discretize(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

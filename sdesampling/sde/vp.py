@@ -39,5 +39,5 @@ class VP(LinearBeta):
         """The steps of DDPM: x[i+1] = sqrt(1 - beta_i) x[i] + sqrt(beta_i) z."""
         self.check_discretisation()
         index = self.timestep(t)
-        alpha, beta = self.alphas.to(t.device)[index], self.discrete_betas.to(t.device)[index]
+        alpha, beta = self.table("alphas", t.device)[index], self.table("discrete_betas", t.device)[index]
         return per_sample(torch.sqrt(alpha), x) * x - x, torch.sqrt(beta)

@@ -30,7 +30,7 @@ def never():
 def test_a_run_again_keeps_what_was_decided_whatever_the_machine_is_now(tmp_path, sweep):
     store, notes = LocalStore(tmp_path / "store"), []
     first = settled(store, sweep, lambda: FAST, notes.append)
-    assert notes == ["precision: bfloat16, float32 below noise level 0.125 (in units of the data's range)"]
+    assert notes == ["precision: bfloat16, float32 below noise level 0.125"]
     store.put(SweepPaths("small").resolved, first.to_json().encode())
     again = settled(store, sweep, never, notes.append)
     assert again == first
