@@ -18,7 +18,7 @@ from jobs.images import committed_images
 from jobs.ledger import scan
 from jobs.paths import SweepPaths, extractor_key
 from jobs.results import Result
-from jobs.store import LocalStore
+from jobs.store import LocalStore, open_store
 from jobs.sweep import Sweep
 
 SPEC = """
@@ -59,6 +59,7 @@ class Site:
 
     folder: Path
     extra: dict[str, str] = field(default_factory=dict)  # environment variables of its runs
+    url: str = ""  # of its store; a folder of its own by default
 
     @property
     def spec(self) -> Path:
@@ -68,13 +69,17 @@ class Site:
     def store(self) -> LocalStore:
         return LocalStore(self.folder / "store")
 
+    @property
+    def store_url(self) -> str:
+        return self.url or str(self.folder / "store")
+
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "cluster.cli", *arguments]
 
     def begin(self, *options: str, command: str = "run") -> subprocess.Popen[str]:
         """Start `run` or `resume` of the spec."""
         subject = str(self.spec) if command == "run" else "tiny"
-        arguments = [command, subject, "--store", str(self.folder / "store"), *options]
+        arguments = [command, subject, "--store", self.store_url, *options]
         return subprocess.Popen(
             self.command(*arguments),
             stdout=subprocess.PIPE,
@@ -94,7 +99,7 @@ class Site:
         return finish(self.begin(*options, command=command))
 
     def status(self) -> dict[str, object]:
-        arguments = ["status", "tiny", "--store", str(self.folder / "store"), "--json"]
+        arguments = ["status", "tiny", "--store", self.store_url, "--json"]
         done = subprocess.run(
             self.command(*arguments), capture_output=True, text=True, env=self.environment, timeout=TIMEOUT
         )
@@ -103,7 +108,7 @@ class Site:
 
     def content(self) -> Content:
         """Read everything back, from the files themselves."""
-        store, pixels, scores = self.store, {}, {}
+        store, pixels, scores = open_store(self.store_url), {}, {}
         paths = SweepPaths("tiny")
         sweep = Sweep.from_json(store.get(paths.resolved))
         for configuration in sweep.configurations:
@@ -123,7 +128,7 @@ class Site:
         return Content(pixels, scores)
 
     def files(self, kind: str) -> list[Path]:
-        """Files below images/, features/ or snapshots/ of any configuration."""
+        """Files below images/, features/ or snapshots/ of any configuration, in a folder."""
         return sorted(path for path in self.store.root.glob(f"tiny/*/{kind}/**/*") if path.is_file())
 
 
