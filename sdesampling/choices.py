@@ -19,9 +19,13 @@ def one_of(what: str, value: object, choices: Iterable[str]) -> None:
 def check_arguments(what: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     """Raise ValueError unless a function can be called with these named arguments."""
     parameters = inspect.signature(function).parameters
-    for name in arguments:
-        one_of(f"argument of {what}", name, parameters)
-    needed = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    kinds = {name: parameter.kind for name, parameter in parameters.items()}
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    named = {name: parameters[name] for name, kind in kinds.items() if kind not in variable}
+    if inspect.Parameter.VAR_KEYWORD not in kinds.values():
+        for name in arguments:
+            one_of(f"argument of {what}", name, named)
+    needed = [name for name, parameter in named.items() if parameter.default is parameter.empty]
     missing = [name for name in needed if name not in arguments]
     if missing:
         raise ValueError(f"{what} needs {', '.join(missing)}")

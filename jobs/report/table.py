@@ -181,7 +181,7 @@ def _notes(results: SweepResults, entries: Sequence[Entry]) -> tuple[str, ...]:
         )
     notes += _notes_on_samples([entry for entry in entries if entry.cell])
     models = (entry.cell.results[0].configuration.model for entry in entries if entry.cell)
-    notes += dict.fromkeys(f"{model.name}: {model.source}." for model in models if model.source)
+    notes += dict.fromkeys(f"{model.name}: {model.source}" for model in models if model.source)
     reasons: dict[str, None] = {}
     for entry in entries:
         for comparison in entry.summary.comparisons if entry.summary else ():
