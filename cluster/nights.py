@@ -28,25 +28,25 @@ class Nights:
     """The hours of work as the clock stands."""
 
     def __init__(self, hours: Hours, clock: Callable[[], datetime] = now) -> None:
-        self._hours = hours
+        self.hours = hours
         self._clock = clock
 
     def closing(self) -> str:
         """Why no work may be done now; empty while it may."""
         moment = self._clock()
-        for opens, closes in self._hours.times(moment):
+        for opens, closes in self.hours.times(moment):
             if moment < opens:
-                return f"outside the window {self._hours.window}, which opens {self.spoken(opens)}"
+                return f"outside the window {self.hours.window}, which opens {self.spoken(opens)}"
             if closes is None or moment < closes - LEAD:
                 return ""
-            by = "--until" if closes == self._hours.until else f"the window {self._hours.window}"
+            by = "--until" if closes == self.hours.until else f"the window {self.hours.window}"
             return f"work ends {self.spoken(closes)}, by {by}"
         return "the time given by --until is over"
 
     def next_opening(self) -> datetime | None:
         """When work may begin or go on, in UTC: now, later, or never (None)."""
         moment = self._clock()
-        for opens, closes in self._hours.times(moment):
+        for opens, closes in self.hours.times(moment):
             begins = max(opens, moment)
             if closes is None or begins < closes - LEAD:
                 return begins
@@ -59,7 +59,7 @@ class Nights:
 
     def spoken(self, moment: datetime) -> str:
         """A moment as people read it, in the time zone of the window."""
-        return spoken(moment, self._hours.zone)
+        return spoken(moment, self.hours.zone)
 
     def left(self, moment: datetime) -> str:
         """How long it is until then, as people say it."""

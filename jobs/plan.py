@@ -87,6 +87,7 @@ class Cost:
     stages: int  # images kept of each sample
     shards: int
     left: int
+    samples_left: int
     groups: int
     evaluations: int  # network evaluations for each sample
     image_bytes: int  # estimated, of all its samples and stages
@@ -100,6 +101,11 @@ class Cost:
     def total_evaluations(self) -> int:
         """Evaluations times samples."""
         return self.evaluations * self.samples
+
+    @property
+    def work_left(self) -> int:
+        """Evaluations times samples that are left, an image counting as one more; 0 where it is shared."""
+        return 0 if self.shared else (1 + self.evaluations) * self.samples_left
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,7 @@ def _cost(configuration: Configuration, done: Iterable[range], shared: str) -> C
         channels, height, width = configuration.model.shape
         pixels = channels * height * width
     shards = group_count(samples, configuration.shard_size)
+    left = plan(configuration, done)
     return Cost(
         shared=shared,
         row=configuration.row,
@@ -144,7 +151,8 @@ def _cost(configuration: Configuration, done: Iterable[range], shared: str) -> C
         samples=configuration.samples,
         stages=len(configuration.stages),
         shards=shards,
-        left=len(plan(configuration, done)),
+        left=len(left),
+        samples_left=sum(map(len, left)),
         groups=group_count(samples, configuration.group_size),
         evaluations=planned_evaluations(**configuration.sampler.model_dump()),
         image_bytes=images * (pixels + IMAGE_ROW_BYTES) + shards * FILE_BYTES,

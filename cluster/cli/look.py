@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cluster.cli.common import RequestError, command, emit, expand_spec, open_store
+from cluster.cli.hours import When, nights_of, until_option
+
+if TYPE_CHECKING:
+    from cluster.forecast import Expected
+    from jobs.plan import Costs
+    from jobs.store import Store
+    from jobs.sweep import Sweep
 
 
 @click.command()
@@ -15,13 +22,30 @@ from cluster.cli.common import RequestError, command, emit, expand_spec, open_st
     "--store", metavar="URL", help="A folder, or s3://BUCKET/PREFIX; the spec's own, else `runs`, by default."
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key in every cell.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Network evaluations a second, of all workers, to tell how long it takes; else as in the last run.",
+)
+@until_option
 @command
-def plan(spec: str, store: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+def plan(
+    spec: str,
+    store: str | None,
+    settings: tuple[str, ...],
+    rate: float | None,
+    until: str | None,
+    as_json: bool,
+) -> None:
     """Say what `run SPEC` would do: configurations, shards, network evaluations, storage. Starts nothing.
 
+    With a window it says when the next night is, and with a rate how many it takes.
+
     \b
-    Example:
+    Examples:
       sdesweep plan song2020-table1
+      sdesweep plan my-spec.yaml --rate 50000
     """
     from rich.console import Console
 
@@ -44,10 +68,27 @@ def plan(spec: str, store: str | None, settings: tuple[str, ...], as_json: bool)
         return scan(opened, SweepPaths(sweep.name).configuration(configuration.fingerprint), []).done
 
     planned = costs(sweep, done)
+    expected = _expected(opened, sweep, planned, rate, until)
     if as_json:
-        emit(plan_json(planned))
+        emit({**plan_json(planned), **expected.to_json()})
     else:
         Console().print(render_plan(planned))
+        for line in expected.sentences():
+            click.echo(line)
+
+
+def _expected(store: Store, sweep: Sweep, planned: Costs, rate: float | None, until: str | None) -> Expected:
+    from cluster.forecast import Expected, forecast, measured_rate
+    from cluster.nights import now
+    from jobs import runrecord
+    from jobs.paths import SweepPaths
+
+    nights = nights_of([sweep], When(until=until))
+    used = rate or measured_rate(runrecord.runs(store, SweepPaths(sweep.name)))
+    work = sum(cost.work_left for cost in planned.configurations)
+    if not used or not work:
+        return Expected(nights, None)
+    return Expected(nights, forecast(work, used, rate is None, nights.hours, now()))
 
 
 @click.command()

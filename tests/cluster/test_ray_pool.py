@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 import subprocess
 import sys
 import time
+import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
+from cluster.account import Account, Tally
 from cluster.causes import cause_of
 from cluster.demand import Demand
+from cluster.metrics import METRICS, Metrics, ray_instrument
 from cluster.pool import Event, Failed, Finished, GivenUp, Lost, Ready, WorkerPool
-from cluster.prepare import prepare
+from cluster.prepare import Goal, prepare
 from cluster.ray_session import _embedded_folder, open_ray_pool
 from jobs.assignment import Assignment
 from jobs.commit import DamageError, OverlapError
@@ -37,6 +43,7 @@ def pool(folder: Path) -> Iterator[WorkerPool]:
     """Two workers on an embedded cluster, which the tests below share in their order."""
     patch = pytest.MonkeyPatch()
     patch.setenv("HOME", str(folder))
+    patch.setenv("RAY_metrics_report_interval_ms", "500")
     with open_ray_pool(str(folder / "store"), None, Demand(least=2, most=2), work=2) as opened:
         yield opened
     patch.undo()
@@ -118,6 +125,34 @@ def test_a_killed_worker_is_lost_with_its_place_and_comes_back(pool, ready, swee
     assert str(pid) not in again.where
     pool.submit(0, sample(sweep, 2))
     assert first(pool, Finished).worker == 0
+
+
+def test_metrics_are_served_by_the_node_under_their_names(pool, ready, sweep):
+    tallies = {
+        f"{sweep.name}/{item.fingerprint}": Tally(
+            None, unfinished=3, images=16, evaluations=160, seconds_lost=1.5, retries=Counter(machine=1)
+        )
+        for item in sweep.configurations
+    }
+    for tally in tallies.values():
+        tally.seconds["sample"] = 2.0
+    goals = {key: Goal(key, 48, 0, 3, 0, 10) for key in tallies}
+    metrics = Metrics(ray_instrument)
+    metrics.begin(goals)
+    metrics.tick(Account(tallies))
+    (node,) = ray.nodes()
+    url = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
+    end = time.monotonic() + TIMEOUT
+    missing = {f"ray_{name}" for name in METRICS}
+    while missing:
+        assert time.monotonic() < end, missing
+        text = urllib.request.urlopen(url, timeout=10).read().decode()
+        missing = {name for name in missing if f"\n{name}{{" not in text}
+        time.sleep(0.2)
+    (images,) = re.findall(r"^ray_sdesweep_images_total\{.*\} (\S+)$", text, re.M)
+    assert float(images) == 32
+    assert re.search(r'^ray_sdesweep_shards\{[^}]*state="pending"[^}]*\} 6', text, re.M)
+    assert re.search(r'^ray_sdesweep_retries_total\{[^}]*cause="machine"[^}]*\} 2', text, re.M)
 
 
 def test_a_released_worker_ends(pool, ready):
