@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from sdesampling.memory import PeakMemory
 from sdesampling.networks import attention, build_network, resampling, residual, winograd
 from sdesampling.networks.published import PUBLISHED
 
@@ -156,6 +157,15 @@ def main() -> None:
         outputs = {name: form(x, labels) for name, form in forms.items()}
         runs = {name: partial(form, x, labels) for name, form in forms.items()}
         seconds = medians(runs, arguments.repeats, CLOCKS[arguments.clock])
+        with PeakMemory() as memory:
+            network(x, labels)
+    weights = sum(each.numel() * each.element_size() for each in network.parameters())
+    kept = [each._transformed for each in network.modules() if isinstance(each, winograd.Conv3x3)]
+    transformed = sum(each[1].numel() * each[1].element_size() for each in kept if each is not None)
+    print(
+        f"weights {weights / 1e6:.1f} MB, transformed ones {transformed / 1e6:.1f} MB, activations "
+        f"{memory.peak / arguments.batch / 1e6:.2f} MB an image in batches of {arguments.batch}"
+    )
     for name, value in seconds.items():
         difference = (outputs[name] - expected).abs().max() / expected.abs().max()
         print(

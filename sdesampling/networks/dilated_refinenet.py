@@ -6,6 +6,7 @@ to its norms.
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu
 
@@ -38,6 +39,8 @@ class DilatedRefineNet(nn.Module):
         refine_norm: makes those on the way up; None for a way up without.
     """
 
+    _body_dtype: torch.dtype | None = None  # of the inner layers where it is not that of the first one
+
     def __init__(
         self, num_channels: int, width: int, depth: str, norm: NormFactory, refine_norm: NormFactory | None
     ) -> None:
@@ -65,7 +68,8 @@ class DilatedRefineNet(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         layers: dict[str, Any] = dict(self.named_children())
-        h = self.begin_conv(x)
+        h = self.begin_conv(x.to(self.begin_conv.weight.dtype))
+        h = h if self._body_dtype is None else h.to(self._body_dtype)
         stages = []
         for name, _, _ in STAGES[self.depth]:
             for block in layers[f"res{name}"]:
@@ -75,4 +79,15 @@ class DilatedRefineNet(nn.Module):
         for name in REFINEMENTS[self.depth]:
             h = layers[f"refine{name}"](images, labels, images[0].shape[2:])
             images = [stages.pop(), h] if stages else []
-        return self.end_conv(elu(self.normalizer(h, labels)))
+        h = h.to(self.end_conv.weight.dtype)
+        return self.end_conv(elu(self.normalizer(h, labels))).to(x.dtype)
+
+    def set_precision(self, dtype: torch.dtype) -> None:
+        """Bring the layers to float32, float64 or bfloat16; inputs and outputs keep theirs.
+
+        With bfloat16 the first convolution, the last norm and the last convolution stay in float32.
+        """
+        edge = torch.promote_types(dtype, torch.float32)
+        for name, layer in self.named_children():
+            layer.to(edge if name in ("begin_conv", "normalizer", "end_conv") else dtype)
+        self._body_dtype = None if dtype == edge else dtype

@@ -22,11 +22,11 @@ def instance_norm_plus(x: Tensor, gamma: Tensor, alpha: Tensor, beta: Tensor) ->
 
     gamma, alpha, beta: (batch or 1, channels).
     """
-    means = x.mean((2, 3))
+    means = x.mean((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
     variance, centre = torch.var_mean(means, dim=1, keepdim=True)
     relative = (means - centre) / torch.sqrt(variance + 1e-5)
     offset = gamma * alpha * relative + beta
-    return gamma[:, :, None, None] * instance_norm(x) + offset[:, :, None, None]
+    return gamma[:, :, None, None] * instance_norm(x) + offset[:, :, None, None].to(x.dtype)
 
 
 class InstanceNormPlus(nn.Module):

@@ -88,3 +88,17 @@ def test_labels_and_sizes_that_make_no_sense_are_refused():
         build_network("ncsnv2", image_size=12, num_channels=1, depth="deepest")
     with pytest.raises(ValueError, match="did you mean 'deeper'"):
         build_network("ncsnv2", image_size=8, num_channels=1, depth="deepr")
+
+
+@pytest.mark.parametrize("name", ["ncsn", "ncsnv2"])
+def test_bfloat16_costs_some_percent_and_keeps_the_ends_in_float32(name):
+    torch.manual_seed(0)
+    network = build_network(name, image_size=16, num_channels=3, ngf=16).eval()
+    x, labels = torch.rand(2, 3, 16, 16), torch.tensor([1, 4])
+    with torch.no_grad():
+        exact = network(x, labels)
+        network.set_precision(torch.bfloat16)
+        y = network(x, labels)
+    assert y.dtype == network.begin_conv.weight.dtype == network.end_conv.weight.dtype == torch.float32
+    assert network.res1[0].conv1.weight.dtype == torch.bfloat16
+    assert 1e-4 < relative_error(y, exact) < 5e-2
