@@ -23,6 +23,7 @@ from jobs.configuration import Source as SourceSection
 from jobs.fingerprint import file_sha256
 from jobs.model_configs import read_model_config_file
 from jobs.modelfiles import is_safetensors, read_model_config, safetensors_metadata
+from jobs.pipelines import read_pipeline
 from jobs.plugins import provide_extractor, provide_networks
 from jobs.problems import not_one_of
 from jobs.sections import ModelName
@@ -145,6 +146,16 @@ def _write(
     if described is not None:
         provide_networks(described.network_names)
     first = files[0]
+    if len(files) == 1 and first.is_dir():
+        found, weights_of_it = read_pipeline(first)
+        if described is not None and described != found:
+            raise NotAddedError(f"{first} says itself what it is, which --config contradicts: leave that out")
+        described, files = found, [weights_of_it]
+        provide_networks(described.network_names)
+        first = weights_of_it
+    for file in files:
+        if file.is_dir():
+            raise NotAddedError(f"{file} is a folder; give files, or one folder of diffusers alone")
     if len(files) == 1 and is_safetensors(first) and "config" in safetensors_metadata(first):
         return _copy_own(name, first, described, target)
     if name in PUBLISHED:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any
 
 from jobs.modelfiles import UnresolvedError
 
 NETWORKS = "sdesweep.networks"
 EXTRACTORS = "sdesweep.extractors"
+
+#: Networks of this project that need a package of their own: an optional extra.
+EXTRAS = {"diffusers_unet": "diffusers"}
 
 IDENTITY_KEYS = ("network", "layer", "dimension", "resize", "normalisation")
 
@@ -52,11 +55,13 @@ def find(group: str, name: str) -> Plugin | None:
 def provide_networks(names: Iterable[str]) -> dict[str, str]:
     """Make networks known to `sdesampling` under these names.
 
-    Returns package and version of those that come from other packages. Raises PluginError.
+    Returns package and version of those that come from other packages, or need one. Raises PluginError.
     """
     versions = {}
     for name in names:
         entry = _entry(NETWORKS, name)
+        if entry is None and name in EXTRAS:
+            versions[name] = f"{EXTRAS[name]} {_extra_version(name)}"
         if entry is None:
             continue
         from sdesampling import networks  # imports torch
@@ -69,6 +74,15 @@ def provide_networks(names: Iterable[str]) -> dict[str, str]:
             networks.NETWORKS[name] = _network_factory(plugin, _loaded(plugin, entry))
         versions[name] = f"{plugin.package} {plugin.version}"
     return versions
+
+
+def _extra_version(name: str) -> str:
+    try:
+        return version(EXTRAS[name])
+    except PackageNotFoundError:
+        raise PluginError(
+            f"network {name!r} needs the package {EXTRAS[name]}: pip install 'sdesweep[{EXTRAS[name]}]'"
+        ) from None
 
 
 def provide_extractor(name: str) -> Plugin | None:

@@ -45,7 +45,7 @@ def add(paths: tuple[Path, ...], name: str, weights: str | None, config: Path | 
     """Check weights and keep them as NAME.
 
     PATH is a checkpoint, an extractor's weights, or a model that `sdesweep train` wrote; a GAN has two,
-    in any order.
+    in any order. Or PATH is the folder of a diffusers pipeline.
 
     \b
     Examples:

@@ -14,6 +14,7 @@ from sdesampling.networks.conditional_mlp import ConditionalMLPDiscriminator, Co
 from sdesampling.networks.csinva_dcgan import CsinvaDCGANDiscriminator, CsinvaDCGANGenerator
 from sdesampling.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from sdesampling.networks.ddpm import DDPM
+from sdesampling.networks.diffusers_unet import DiffusersUNet
 from sdesampling.networks.mnist_mlp import MnistMLPDiscriminator, MnistMLPGenerator, MnistVAEDecoder
 from sdesampling.networks.ncsn import NCSN
 from sdesampling.networks.ncsnpp import NCSNpp
@@ -25,6 +26,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "ddpm": DDPM,
     "ncsn": NCSN,
     "ncsnv2": NCSNv2,
+    "diffusers_unet": DiffusersUNet,
     "dcgan_generator": DCGANGenerator,
     "dcgan_discriminator": DCGANDiscriminator,
     "csinva_dcgan_generator": CsinvaDCGANGenerator,

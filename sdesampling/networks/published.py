@@ -131,6 +131,7 @@ _ARCHITECTURES = {
     "dcgan_generator": "DCGAN",
     "mnist_mlp_generator": "MLP GAN",
     "mnist_vae_decoder": "VAE",
+    "diffusers_unet": "UNet2DModel of diffusers",
 }
 
 
