@@ -86,7 +86,10 @@ def run_sweeps(
         outcome = Outcome(complete=True)
         if not all(each.idle for each in prepared.values()):
             outcome = _work(joint, account, open_pool, observer, closing)
-        observer.end(outcome, account)
+        try:
+            observer.end(outcome, account)
+        except OSError as error:
+            outcome = Outcome(complete=False, failed=outcome.failed, reason=_storage_failed(error))
     return outcome
 
 
@@ -130,6 +133,12 @@ def _work(
                 return driver.run()
     except (PoolError, LeaseLostError) as error:
         return Outcome(complete=False, failed=account.failed, reason=str(error))
+    except OSError as error:
+        return Outcome(complete=False, failed=account.failed, reason=_storage_failed(error))
+
+
+def _storage_failed(error: OSError) -> str:
+    return f"storage failed while results were written ({error}); mend it and run again"
 
 
 @contextmanager

@@ -171,7 +171,10 @@ def held(store: Store, paths: SweepPaths, interval: float = INTERVAL) -> Iterato
     finally:
         over.set()
         thread.join(timeout=interval)
-        lease.release()
+        try:
+            lease.release()
+        except OSError as error:  # whoever comes next waits for the heartbeats that stay away
+            _log.warning("the lease of %s could not be released: %s", paths.sweep, error)
 
 
 def _keep_beating(lease: Lease, over: threading.Event, interval: float) -> None:

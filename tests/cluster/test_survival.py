@@ -185,6 +185,27 @@ def test_a_disk_that_stays_full_drains_with_the_reason_and_the_next_run_goes_on(
     assert scores(store, sweep) == scores(finished_store, sweep)
 
 
+def test_a_disk_that_is_full_when_results_are_written_ends_incomplete_and_resumable(
+    tmp_path, make_sweep, finished_store, monkeypatch
+):
+    store, sweep = LocalStore(tmp_path / "full"), make_sweep()
+    put = LocalStore.put
+
+    def full(self, name, data):
+        if name.endswith("results.json"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(self, name, data)
+
+    monkeypatch.setattr(LocalStore, "put", full)
+    outcome, _ = run(store, sweep)
+    assert outcome.exit_code == 75
+    assert "No space left on device" in outcome.reason
+    assert [record.outcome for record in runrecord.runs(store, SWEEP)] == ["incomplete"]
+    monkeypatch.undo()
+    assert run(store, sweep)[0].exit_code == 0
+    assert scores(store, sweep) == scores(finished_store, sweep)
+
+
 def test_an_object_store_that_is_away_for_a_while_delays(
     s3, s3_url, make_sweep, finished_store, quick_backoff, monkeypatch
 ):
