@@ -14,6 +14,7 @@ from jobs.results import Cell, ExecutionShare, Result, ScoreLine, SetResult, sco
 from jobs.scores import Fid, StageScores
 from jobs.sections import METRICS, Metric
 
+MAX_PLACES = 6  # behind the point; smaller errors are written with an exponent
 INTERVAL = 1.96  # standard errors, of a 95 % interval
 
 
@@ -69,22 +70,18 @@ def sentence(line: ScoreLine) -> str:
 
 def sentence_of_cell(cell: Cell) -> str:
     """The same for a cell: mean and standard deviation over its replicates, never the best one."""
-    first = cell.results[0]
-    replicates = len(cell.results)
+    first, replicates = cell.results[0], len(cell.results)
+    if replicates == 1:
+        return sentence(first)
     scores = []
     for summary in cell.summaries:
-        final = summary.final
-        if final.std is not None:
-            values = ", ".join(f"{value:.4g}" for value in final.values)
-            spread = f"mean ± standard deviation of {replicates} replicates: {values}"
-            scores.append(f"{summary.label} {with_error(final.mean, final.std)} ({spread})")
-        else:
-            scores.append(f"{summary.label} {with_error(final.mean, final.standard_error)}")
+        values = ", ".join(f"{value:.4g}" for value in summary.final.values)
+        spread = f"mean ± standard deviation of {replicates} replicates: {values}"
+        scores.append(f"{summary.label} {with_error(summary.final.mean, summary.final.std)} ({spread})")
     told = facts(first)
-    if replicates > 1:
-        for alone in ("terms", "standard error", "95 % interval"):  # of one replicate
-            told.pop(alone, None)
-        told["seed"] = f"seed {first.configuration.seed}, replicates 0 to {replicates - 1}"
+    for alone in ("terms", "standard error", "95 % interval"):  # of one replicate
+        told.pop(alone, None)
+    told["seed"] = f"seed {first.configuration.seed}, replicates 0 to {replicates - 1}"
     return _sentence(told, ", ".join(scores))
 
 
@@ -111,6 +108,8 @@ def with_error(value: float, error: float | None) -> str:
     if error is None or not math.isfinite(error) or error <= 0:
         return f"{value:.4g}"
     places = max(0, 1 - math.floor(math.log10(error)))
+    if places > MAX_PLACES:
+        return f"{value:.4g} ± {error:.2g}"
     return f"{value:,.{places}f} ± {error:,.{places}f}"
 
 
@@ -191,10 +190,10 @@ def _made(configuration: Configuration) -> dict[str, str]:
     model = configuration.model
     weights = ", ".join(f"{role} sha256 {str(digest)[:12]}" for role, digest in model.weights.items())
     content = f"content {model.content[:12]}" if model.content else ""
-    note = model.note
+    source = str(model.source) if model.source else ""
     sampler = configuration.sampler.model_dump(exclude={"kind"}, exclude_none=True)
     return {
-        "model": ", ".join(part for part in (model.name, weights, content, note) if part),
+        "model": ", ".join(part for part in (model.name, weights, source, content, model.note) if part),
         "sampler": f"{configuration.sampler.kind} {_plain(sampler)}".strip(),
         "seed": f"seed {configuration.seed}, replicate {configuration.replicate}, "
         f"groups of {configuration.group_size:,}",

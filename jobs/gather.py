@@ -35,7 +35,7 @@ def reduce_sweep(store: Store, sweep_name: str) -> SweepResults:
     outdated = []
     for configuration in sweep.configurations:
         missing = []
-        others = _stored_results(store, paths, configuration)
+        others = stored_results(store, configuration)
         for extractor in configuration.extractors:
             for data_set in configuration.references:
                 place = (configuration.row, configuration.column, extractor.key, data_set.name)
@@ -68,12 +68,11 @@ def reduce_sweep(store: Store, sweep_name: str) -> SweepResults:
     return results
 
 
-def _stored_results(
-    store: Store, paths: SweepPaths, configuration: Configuration
-) -> dict[tuple[str, str], Result]:
+def stored_results(store: Store, configuration: Configuration) -> dict[tuple[str, str], Result]:
     """All results of a configuration by extractor's key and reference, asked for by its sweep or not."""
     found = {}
-    for entry in store.list(paths.configuration(configuration.fingerprint).results_folder):
+    paths = SweepPaths(configuration.sweep).configuration(configuration.fingerprint)
+    for entry in store.list(paths.results_folder):
         try:
             result = Result.model_validate_json(store.get(entry.name))
         except ValidationError:  # of another version, or damaged: the next run makes it again

@@ -11,9 +11,11 @@ import click
 from cluster.cli import (
     audit,
     bench,
+    compare,
     doctor,
     evaluate,
     events,
+    export,
     fid,
     keeping,
     likelihood,
@@ -72,6 +74,8 @@ for command in (
     references.reference,
     fid.fid,
     evaluate.evaluate,
+    compare.compare,
+    export.export,
     look.version,
 ):
     main.add_command(command)

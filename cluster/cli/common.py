@@ -168,6 +168,7 @@ def _exit_code(error: Exception) -> int | None:
     from cluster.pool import PoolError
     from cluster.prepare import NotRunnableError
     from jobs.datasets import DatasetError
+    from jobs.export import TargetError
     from jobs.lease import LeaseHeldError
     from jobs.lookup import NotFoundError
     from jobs.modelfiles import UnresolvedError
@@ -186,6 +187,7 @@ def _exit_code(error: Exception) -> int | None:
         DatasetError,
         NotFoundError,
         MetricsError,
+        TargetError,
         UnresolvedError,
         WrongWeightsError,
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.cli.common import INCOMPLETE, emit, page_url
+from cluster.cli.common import INCOMPLETE, emit
+from cluster.cli.tables import print_results, results_data
 
 if TYPE_CHECKING:
     from cluster.account import Outcome
@@ -40,35 +40,13 @@ def show_end(
             click.echo(f"next hours of work: {nights.spoken(opens)}")
         return
     if as_json:
-        found = [_results(store, sweep) for sweep in sweeps]
+        found = [results_data(store, sweep.name) for sweep in sweeps]
         emit({**ended, **found[0]} if len(sweeps) == 1 else {**ended, "sweeps": found})
         return
     for sweep in sweeps:
-        _show_table(store, sweep, several=len(sweeps) > 1)
+        if len(sweeps) > 1:
+            click.echo(f"{sweep.name}:")
+        print_results(store, sweep.name)
     if outcome.exit_code == 1:
         names = " ".join(sweep.name for sweep in sweeps)
         click.echo(f"some work failed: `sdesweep status {names} --store {store.url}` tells why")
-
-
-def _results(store: Store, sweep: Sweep) -> dict[str, Any]:
-    from jobs.paths import SweepPaths
-    from jobs.results import SweepResults
-
-    results = SweepResults.model_validate_json(store.get(SweepPaths(sweep.name).results))
-    page = page_url(store, sweep.name)
-    return {"sweep": sweep.name, "page": page, "results": results.model_dump(mode="json")}
-
-
-def _show_table(store: Store, sweep: Sweep, several: bool) -> None:
-    from rich.console import Console
-
-    from jobs.paths import SweepPaths
-    from jobs.report import render_table
-    from jobs.results import SweepResults
-
-    results = SweepResults.model_validate_json(store.get(SweepPaths(sweep.name).results))
-    if several:
-        click.echo(f"{sweep.name}:")
-    width = max(80, Console().width)
-    click.echo(render_table(results, colour=sys.stdout.isatty(), width=width), nl=False)
-    click.echo(f"page: {page_url(store, sweep.name)}")

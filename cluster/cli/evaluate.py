@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.cli.common import INCOMPLETE, command, emit, find_extractor, open_store, page_url, store_option
+from cluster.cli.common import INCOMPLETE, command, emit, find_extractor, open_store, store_option
 from cluster.cli.fid import metrics_option, parse_metrics
 from cluster.cli.running import address_option, workers_option
+from cluster.cli.tables import print_results, results_data
 
 if TYPE_CHECKING:
     from cluster.account import Outcome
@@ -120,13 +121,6 @@ def _run(
 
 
 def _show_end(store: Store, sweep: Sweep, evaluation: Evaluation, outcome: Outcome, as_json: bool) -> int:
-    from rich.console import Console
-
-    from jobs.fidline import sentence_of_cell
-    from jobs.paths import SweepPaths
-    from jobs.report import render_table
-    from jobs.results import SweepResults
-
     missing = [
         {
             "configuration": f"{sweep.name}/{item.fingerprint}",
@@ -144,13 +138,10 @@ def _show_end(store: Store, sweep: Sweep, evaluation: Evaluation, outcome: Outco
         else:
             click.echo(f"incomplete: {outcome.reason}\nto go on: the same command")
         return code
-    results = SweepResults.model_validate_json(store.get(SweepPaths(sweep.name).results))
-    lines = [sentence_of_cell(cell) for cell in results.cells]
     if as_json:
-        page = page_url(store, sweep.name)
-        emit({**ended, "page": page, "sentences": lines, "results": results.model_dump(mode="json")})
+        emit({**ended, **results_data(store, sweep.name)})
         return code
-    click.echo(render_table(results, colour=sys.stdout.isatty(), width=max(80, Console().width)), nl=False)
+    print_results(store, sweep.name)
     for record in missing:
         spans = ", ".join(f"[{first}, {last})" for first, last in record["missing"])
         click.echo(
@@ -159,5 +150,4 @@ def _show_end(store: Store, sweep: Sweep, evaluation: Evaluation, outcome: Outco
         )
     if outcome.exit_code == 1:
         click.echo(f"some work failed: `sdesweep status {sweep.name} --store {store.url}` tells why")
-    click.echo(f"page: {page_url(store, sweep.name)}")
     return code

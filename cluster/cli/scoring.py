@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Literal, get_args
 
 import click
 
 from cluster.cli.common import command, emit, load_sweep, open_store, page_url, store_option
+from cluster.cli.tables import print_results, results_data
 
 Format = Literal["terminal", "markdown", "csv", "latex"]
 
@@ -24,23 +24,15 @@ def report(name: str, store: str, form: Format, as_json: bool) -> None:
     Example:
       sdesweep report digits-demo --store runs --format latex
     """
-    from rich.console import Console
-
-    from jobs.paths import SweepPaths
-    from jobs.report import render_table, write_report
-    from jobs.results import SweepResults
+    from jobs.report import write_report
 
     opened = open_store(store)
     load_sweep(opened, name)  # a clear error where there is none
     write_report(opened, name)
-    results = SweepResults.model_validate_json(opened.get(SweepPaths(name).results))
-    page = page_url(opened, name)
     if as_json:
-        emit({"sweep": name, "page": page, "results": results.model_dump(mode="json")})
-        return
-    width = max(80, Console().width)
-    click.echo(render_table(results, form, colour=sys.stdout.isatty(), width=width), nl=False)
-    click.echo(f"page: {page}", err=form != "terminal")
+        emit(results_data(opened, name))
+    else:
+        print_results(opened, name, form)
 
 
 @click.command()

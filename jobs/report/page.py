@@ -12,6 +12,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
+from jobs.fidline import sentence_of_cell
 from jobs.gather import reduce_sweep
 from jobs.paths import SweepPaths
 from jobs.report.nearest import NearestImages
@@ -22,6 +23,7 @@ from jobs.results import Cell, Result, SweepResults
 from jobs.store import Store
 from jobs.sweep import Sweep
 
+LINES = "lines.txt"  # the FID line of every cell, a sentence each
 _TEXT_FORMS: dict[str, Format] = {"table.md": "markdown", "table.csv": "csv", "table.tex": "latex"}
 
 
@@ -46,9 +48,15 @@ def write_report(store: Store, sweep_name: str) -> str:
     results = reduce_sweep(store, sweep_name)
     for name, form in _TEXT_FORMS.items():
         store.put(paths.report(name), render_table(results, form).encode())
+    store.put(paths.report(LINES), "".join(f"{line}\n" for line in lines_of(results)).encode())
     page = paths.report("index.html")
     store.put(page, _render(store, sweep, results).encode())
     return page
+
+
+def lines_of(results: SweepResults) -> list[str]:
+    """The FID line of every cell: row and column, then the sentence."""
+    return [f"{cell.row} / {cell.column}: {sentence_of_cell(cell)}" for cell in results.cells]
 
 
 def _render(store: Store, sweep: Sweep, results: SweepResults) -> str:
@@ -69,6 +77,7 @@ def _render(store: Store, sweep: Sweep, results: SweepResults) -> str:
         anchor=_anchor,
         error_text=_stage_text,
         provenance=_provenance,
+        line=sentence_of_cell,
         images=sum(result.samples for cell in results.cells for result in cell.results),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         versions=_versions(results),

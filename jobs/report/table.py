@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jobs.fidline import with_error
 from jobs.results import Cell, MetricSummary, SweepResults, Unscored
 from jobs.sections import PublishedValue
 
@@ -218,14 +219,6 @@ def _notes_on_samples(entries: Sequence[Entry]) -> list[str]:
         span = least if least == most else f"{least} to {most}"
         notes.append(f"Finite N alone is predicted to add about {span} to each score.")
     return notes
-
-
-def with_error(value: float, error: float) -> str:
-    """`3.62 ± 0.03`: two significant digits of the error, the value to the same place."""
-    if not math.isfinite(error) or error <= 0:
-        return f"{value:.4g}"
-    places = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:,.{places}f} ± {error:,.{places}f}"
 
 
 def published_text(published: PublishedValue) -> str:

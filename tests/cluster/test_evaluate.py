@@ -192,4 +192,4 @@ def test_nothing_left_to_do_needs_no_cluster(call, filled):
     assert code == 0
     found = json.loads(output)
     assert found["missing"] == []
-    assert all(line.startswith("FID[digits-cnn] ") for line in found["sentences"])
+    assert all(" / score: FID[digits-cnn] " in line for line in found["lines"])

@@ -1,0 +1,225 @@
+"""A configuration's images for other tools: PNG files, an npz archive, a Hugging Face data set.
+
+Apart from the store's own files because those carry stages, groups and more samples than were asked for. A
+target appears whole or not at all. It must not know scores.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.configuration import Configuration
+from jobs.images import ImageRows, committed_images, encode_png
+from jobs.imagesets import refuse_missing
+from jobs.ledger import scan
+from jobs.paths import SweepPaths
+from jobs.plan import groups
+from jobs.store import Store
+
+Format = Literal["png", "npz", "huggingface"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+FILE_ROWS = 20_000  # images of one Parquet file
+ROW_GROUP = 1000  # images; what readers of the hub take at a time
+SPLIT = "train"  # what `datasets` calls a set without splits
+
+
+class TargetError(ValueError):
+    """The target is there already, whole or half-written; the message names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written."""
+
+    configuration: str  # <sweep>/<fingerprint>
+    name: str
+    step: int
+    images: int
+    shape: tuple[int, ...]  # (channels, height, width)
+    format: Format
+    path: str
+
+
+def export_images(
+    store: Store,
+    configuration: Configuration,
+    target: Path,
+    format: Format,
+    step: int | None = None,
+    advance: Callable[[int], None] = lambda more: None,
+) -> Exported:
+    """Write the samples of a configuration, in the order of their indices.
+
+    Args:
+        target: a folder (png, huggingface) or an npz file; must not exist.
+        step: a kept stage; None: the last.
+        advance: told how many more images are written.
+
+    Raises:
+        TargetError: the target exists, or what an earlier export left half-written.
+        NotFoundError: images are missing, or the stage was not kept.
+        DamageError: a file does not hold what its marker says.
+    """
+    chosen = configuration.stages[-1] if step is None else step
+    blocks = _blocks(store, configuration, chosen, advance)
+    first = next(blocks)
+    shape = first.images.shape[1:]
+
+    def images() -> Iterator[ImageRows]:
+        yield first
+        yield from blocks
+
+    with _whole(target) as partial:
+        if format == "png":
+            _write_png(partial, images())
+        elif format == "npz":
+            _write_npz(partial, images(), (configuration.samples, *shape[1:], shape[0]))
+        else:
+            _write_huggingface(partial, images(), configuration, chosen)
+    place = f"{configuration.sweep}/{configuration.fingerprint}"
+    path = str(target.resolve())
+    return Exported(place, configuration.name, chosen, configuration.samples, shape, format, path)
+
+
+def _blocks(
+    store: Store, configuration: Configuration, step: int, advance: Callable[[int], None]
+) -> Iterator[ImageRows]:
+    """Rows of one stage, a committed file at a time, cut to the samples that are asked for."""
+    if step not in configuration.stages:
+        kept = ", ".join(map(str, configuration.stages))
+        raise TargetError(f"{configuration.name} has no images after {step} steps; kept are {kept}")
+    paths = SweepPaths(configuration.sweep).configuration(configuration.fingerprint)
+    ledger = scan(store, paths, [])
+    refuse_missing(configuration, ledger.done)
+    for marker in ledger.images:
+        if marker.first >= configuration.samples:
+            break
+        rows = next(block for block in committed_images(store, paths.images, marker) if block.step == step)
+        keep = rows.index < configuration.samples
+        yield ImageRows(step, rows.index[keep], rows.group[keep], rows.images[keep])
+        advance(int(keep.sum()))
+
+
+@contextmanager
+def _whole(target: Path) -> Iterator[Path]:
+    """A path beside the target that becomes it at the end, and is removed after an exception."""
+    partial = target.with_name(f"{target.name}.partial")
+    if target.exists():
+        raise TargetError(f"{target} is there already: remove it, or choose another --to")
+    if partial.exists():
+        raise TargetError(
+            f"{partial} is there: another export is writing it, or was killed; in that case remove it"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield partial
+        partial.rename(target)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        partial.unlink(missing_ok=True)
+
+
+def _write_png(folder: Path, blocks: Iterator[ImageRows]) -> None:
+    folder.mkdir()
+    for block in blocks:
+        for index, image in zip(block.index.tolist(), block.images, strict=True):
+            (folder / f"{index:06d}.png").write_bytes(encode_png(image))
+
+
+def _write_npz(path: Path, blocks: Iterator[ImageRows], shape: tuple[int, ...]) -> None:
+    """`arr_0`, uint8 (count, height, width, channels): the layout of guided-diffusion, block by block."""
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive,
+        archive.open("arr_0.npy", "w", force_zip64=True) as file,
+    ):
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for block in blocks:
+            file.write(np.ascontiguousarray(block.images.transpose(0, 2, 3, 1)).tobytes())
+
+
+def _write_huggingface(
+    folder: Path, blocks: Iterator[ImageRows], configuration: Configuration, step: int
+) -> None:
+    """Parquet files with an image column and a card, as `datasets.load_dataset(FOLDER)` reads them."""
+    (folder / "data").mkdir(parents=True)
+    parts = list(groups(range(configuration.samples), FILE_ROWS))
+    rows = _rows(blocks)
+    size = 0
+    for number, part in enumerate(parts):
+        path = folder / "data" / f"{SPLIT}-{number:05d}-of-{len(parts):05d}.parquet"
+        with pq.ParquetWriter(path, _SCHEMA) as writer:
+            for group in groups(range(len(part)), ROW_GROUP):
+                table = _table([next(rows) for _ in group])
+                size += table.nbytes
+                writer.write_table(table)
+    (folder / "README.md").write_text(_card(configuration, step, size))
+
+
+def _rows(blocks: Iterator[ImageRows]) -> Iterator[tuple[int, np.ndarray]]:
+    for block in blocks:
+        yield from zip(block.index.tolist(), block.images, strict=True)
+
+
+#: Column types in the words of Arrow, and of `datasets`, by which it shows the images as images.
+_SCHEMA = pa.schema(
+    {"image": pa.struct({"bytes": pa.binary(), "path": pa.string()}), "index": pa.int64()},
+    metadata={
+        "huggingface": json.dumps(
+            {
+                "info": {
+                    "features": {
+                        "image": {"_type": "Image"},
+                        "index": {"dtype": "int64", "_type": "Value"},
+                    }
+                }
+            }
+        )
+    },
+)
+
+
+def _table(rows: list[tuple[int, np.ndarray]]) -> pa.Table:
+    images = [{"bytes": encode_png(image), "path": f"{index:06d}.png"} for index, image in rows]
+    return pa.table({"image": images, "index": [index for index, _ in rows]}, schema=_SCHEMA)
+
+
+def _card(configuration: Configuration, step: int, size: int) -> str:
+    """The card that opens a data set of the hub: what is in it, then what made it."""
+    return f"""---
+dataset_info:
+  features:
+  - name: image
+    dtype: image
+  - name: index
+    dtype: int64
+  splits:
+  - name: {SPLIT}
+    num_bytes: {size}
+    num_examples: {configuration.samples}
+configs:
+- config_name: default
+  data_files:
+  - split: {SPLIT}
+    path: data/{SPLIT}-*
+---
+
+{configuration.samples:,} samples of {configuration.model.name}, made by sdesweep.
+
+    configuration: {configuration.sweep}/{configuration.fingerprint}
+    cell: {configuration.name}
+    sampler: {configuration.sampler.model_dump_json()}
+    step: {step}
+    seed: {configuration.seed}, replicate {configuration.replicate}
+"""
