@@ -102,7 +102,7 @@ def read_dataset(
         return _read_folder(name, path, skip_unreadable)
     if path.suffix == ".parquet":
         return _read_parquet(name, [path], skip_unreadable)
-    if path.suffix == ".npz":
+    if path.suffix == ".npz" or zipfile.is_zipfile(path):
         return _read_npz(name, path)
     if is_idx(path):
         return Dataset(name, read_idx(name, path))

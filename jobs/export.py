@@ -12,8 +12,9 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -76,17 +77,14 @@ def export_images(
     first = next(blocks)
     shape = first.images.shape[1:]
 
-    def images() -> Iterator[ImageRows]:
-        yield first
-        yield from blocks
-
+    images = chain([first], blocks)
     with _whole(target) as partial:
         if format == "png":
-            _write_png(partial, images())
+            _write_png(partial, images)
         elif format == "npz":
-            _write_npz(partial, images(), (configuration.samples, *shape[1:], shape[0]))
+            _write_npz(partial, images, (configuration.samples, *shape[1:], shape[0]))
         else:
-            _write_huggingface(partial, images(), configuration, chosen)
+            _write_huggingface(partial, images, configuration, chosen)
     place = f"{configuration.sweep}/{configuration.fingerprint}"
     path = str(target.resolve())
     return Exported(place, configuration.name, chosen, configuration.samples, shape, format, path)
@@ -107,7 +105,8 @@ def _blocks(
             break
         rows = next(block for block in committed_images(store, paths.images, marker) if block.step == step)
         keep = rows.index < configuration.samples
-        yield ImageRows(step, rows.index[keep], rows.group[keep], rows.images[keep])
+        label = None if rows.label is None else rows.label[keep]
+        yield ImageRows(step, rows.index[keep], rows.group[keep], rows.images[keep], label=label)
         advance(int(keep.sum()))
 
 
@@ -139,14 +138,22 @@ def _write_png(folder: Path, blocks: Iterator[ImageRows]) -> None:
 
 
 def _write_npz(path: Path, blocks: Iterator[ImageRows], shape: tuple[int, ...]) -> None:
-    """`arr_0`, uint8 (count, height, width, channels): the layout of guided-diffusion, block by block."""
-    with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive,
-        archive.open("arr_0.npy", "w", force_zip64=True) as file,
-    ):
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        for block in blocks:
-            file.write(np.ascontiguousarray(block.images.transpose(0, 2, 3, 1)).tobytes())
+    """`arr_0`, uint8 (count, height, width, channels), and classes as `arr_1`: guided-diffusion's layout.
+
+    Written block by block, in memory independent of the number of images.
+    """
+    labels = []
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open("arr_0.npy", "w", force_zip64=True) as file:
+            head = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, head)
+            for block in blocks:
+                file.write(np.ascontiguousarray(block.images.transpose(0, 2, 3, 1)).tobytes())
+                if block.label is not None:
+                    labels.append(block.label)
+        if labels:
+            with archive.open("arr_1.npy", "w") as file:
+                np.lib.format.write_array(file, np.concatenate(labels))
 
 
 def _write_huggingface(
@@ -155,56 +162,50 @@ def _write_huggingface(
     """Parquet files with an image column and a card, as `datasets.load_dataset(FOLDER)` reads them."""
     (folder / "data").mkdir(parents=True)
     parts = list(groups(range(configuration.samples), FILE_ROWS))
-    rows = _rows(blocks)
+    first = next(blocks)
+    schema = _schema(first.label is not None)
+    rows = _rows(chain([first], blocks))
     size = 0
     for number, part in enumerate(parts):
         path = folder / "data" / f"{SPLIT}-{number:05d}-of-{len(parts):05d}.parquet"
-        with pq.ParquetWriter(path, _SCHEMA) as writer:
+        with pq.ParquetWriter(path, schema) as writer:
             for group in groups(range(len(part)), ROW_GROUP):
-                table = _table([next(rows) for _ in group])
+                table = pa.Table.from_pylist([next(rows) for _ in group], schema=schema)
                 size += table.nbytes
                 writer.write_table(table)
-    (folder / "README.md").write_text(_card(configuration, step, size))
+    (folder / "README.md").write_text(_card(configuration, schema, step, size))
 
 
-def _rows(blocks: Iterator[ImageRows]) -> Iterator[tuple[int, np.ndarray]]:
+def _rows(blocks: Iterator[ImageRows]) -> Iterator[dict[str, Any]]:
+    """Image by image, as rows of the data set."""
     for block in blocks:
-        yield from zip(block.index.tolist(), block.images, strict=True)
+        labels = [None] * len(block.index) if block.label is None else block.label.tolist()
+        for index, image, label in zip(block.index.tolist(), block.images, labels, strict=True):
+            encoded = {"bytes": encode_png(image), "path": f"{index:06d}.png"}
+            yield {"image": encoded, "index": index, "label": label}
 
 
-#: Column types in the words of Arrow, and of `datasets`, by which it shows the images as images.
-_SCHEMA = pa.schema(
-    {"image": pa.struct({"bytes": pa.binary(), "path": pa.string()}), "index": pa.int64()},
-    metadata={
-        "huggingface": json.dumps(
-            {
-                "info": {
-                    "features": {
-                        "image": {"_type": "Image"},
-                        "index": {"dtype": "int64", "_type": "Value"},
-                    }
-                }
-            }
-        )
-    },
-)
+def _schema(labelled: bool) -> pa.Schema:
+    """Column types in the words of Arrow, and of `datasets`, by which it shows the images as images."""
+    image = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    numbers = ["index", "label"] if labelled else ["index"]
+    features = {"image": {"_type": "Image"}}
+    features |= {name: {"dtype": "int64", "_type": "Value"} for name in numbers}
+    return pa.schema(
+        {"image": image, **dict.fromkeys(numbers, pa.int64())},
+        metadata={"huggingface": json.dumps({"info": {"features": features}})},
+    )
 
 
-def _table(rows: list[tuple[int, np.ndarray]]) -> pa.Table:
-    images = [{"bytes": encode_png(image), "path": f"{index:06d}.png"} for index, image in rows]
-    return pa.table({"image": images, "index": [index for index, _ in rows]}, schema=_SCHEMA)
-
-
-def _card(configuration: Configuration, step: int, size: int) -> str:
+def _card(configuration: Configuration, schema: pa.Schema, step: int, size: int) -> str:
     """The card that opens a data set of the hub: what is in it, then what made it."""
+    numbers = "".join(f"  - name: {name}\n    dtype: int64\n" for name in schema.names if name != "image")
     return f"""---
 dataset_info:
   features:
   - name: image
     dtype: image
-  - name: index
-    dtype: int64
-  splits:
+{numbers}  splits:
   - name: {SPLIT}
     num_bytes: {size}
     num_examples: {configuration.samples}

@@ -267,7 +267,7 @@ def _path_and_split(text: str) -> tuple[str, str | None]:
 
 def _is_statistics(path: str) -> bool:
     """Whether an npz archive holds features or moments and no images."""
-    if not path.endswith(".npz") or not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
         keys = {name.removesuffix(".npy") for name in archive.namelist()}

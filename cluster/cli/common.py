@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jobs.store import Store
     from jobs.sweep import Sweep
 
+DAMAGED = 1
 INCOMPLETE = 75
 WRONG_REQUEST = 2
 
@@ -167,6 +168,7 @@ def _exit_code(error: Exception) -> int | None:
     from cluster.jobs_api import JobsError
     from cluster.pool import PoolError
     from cluster.prepare import NotRunnableError
+    from jobs.commit import DamageError
     from jobs.datasets import DatasetError
     from jobs.export import TargetError
     from jobs.lease import LeaseHeldError
@@ -179,6 +181,8 @@ def _exit_code(error: Exception) -> int | None:
 
     if isinstance(error, PoolError | JobsError | LeaseHeldError):
         return INCOMPLETE
+    if isinstance(error, DamageError):
+        return DAMAGED
     wrong = (
         RequestError,
         NotRunnableError,
