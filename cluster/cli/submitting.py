@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cluster.cli.common import WRONG_REQUEST, emit
+from cluster.cli.hours import When, nights_of
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from cluster.checks import Check
-    from cluster.cli.hours import When
     from cluster.jobs_api import Job, Jobs
     from cluster.submission import Ending
     from jobs.store import Store
@@ -76,6 +78,7 @@ def submit_sweeps(
     from cluster.jobs_api import Jobs
     from cluster.submission import look_before, submit
 
+    until = nights_of(sweeps, when).hours.until
     before = look_before(store, sweeps, address, workers, submission.allow_unauthenticated)
     cluster, checks = before.cluster, before.checks
     if cluster is None or failures(checks):
@@ -85,7 +88,7 @@ def submit_sweeps(
             show_checks(checks, err=True)
         return WRONG_REQUEST
     server = Jobs(parse_address(address), before.token if cluster.guarded else None)
-    options = _passed_on(workers, when)
+    options = _passed_on(workers, when, until)
     job = submit(server, cluster, store, sweeps, queue, options, submission.python)
     names = [sweep.name for sweep in sweeps]
     begun = {"job": job, "sweeps": names, "store": store.url, "address": server.address}
@@ -141,13 +144,13 @@ def as_data(checks: Sequence[Check]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(check) for check in checks]
 
 
-def _passed_on(workers: int | None, when: When) -> list[str]:
-    """The options that the driver on the head gets as they were given here."""
+def _passed_on(workers: int | None, when: When, until: datetime | None) -> list[str]:
+    """Options for the driver on the head, whose clock may be in another zone: `until` is a moment."""
     options = []
     if workers is not None:
         options += ["--workers", str(workers)]
-    if when.until is not None:
-        options += ["--until", when.until]
+    if until is not None:
+        options += ["--until", until.isoformat()]
     if when.ignore_window:
         options.append("--ignore-window")
     if when.wait:

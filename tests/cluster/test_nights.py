@@ -16,6 +16,7 @@ from cluster.account import Outcome
 from cluster.cli import main
 from cluster.cli.common import RequestError
 from cluster.cli.hours import When, nights_of
+from cluster.cli.submitting import _passed_on
 from cluster.driver import DRAIN_GRACE, Driver
 from cluster.nights import LEAD, NAP, Nights, run_nights
 from cluster.run import run_sweep
@@ -23,7 +24,7 @@ from jobs import runrecord
 from jobs.assignment import Assignment
 from jobs.paths import SweepPaths
 from jobs.store import LocalStore
-from jobs.window import Hours, Window
+from jobs.window import Hours, Window, moment
 
 WINDOW = Window.model_validate({"from": "22:00", "until": "07:00", "timezone": "Europe/Stockholm"})
 CLOSES = datetime(2026, 11, 22, 6, tzinfo=UTC)  # 07:00 there
@@ -262,3 +263,20 @@ def test_sweeps_that_run_together_need_one_window(make_sweep):
         nights_of(sweeps, When())
     assert nights_of(sweeps, When(ignore_window=True)).closing() == ""
     assert nights_of([make_sweep(name="c", window=night), sweeps[1]], When()).next_opening() is not None
+
+
+def test_a_job_is_told_the_moment_and_not_the_time_of_day():
+    """The head's clock may be in another zone than that of the machine that submits."""
+    until = datetime(2026, 11, 22, 6, tzinfo=UTC)
+    options = _passed_on(3, When(until="07:00", wait=True), until)
+    assert options == ["--workers", "3", "--until", "2026-11-22T06:00:00+00:00", "--wait"]
+    told = moment(options[3], None, until - timedelta(hours=1))
+    assert told == until
+    assert _passed_on(None, When(), None) == []
+
+
+def test_an_until_that_is_no_time_is_refused_before_anything_is_submitted(spec, tmp_path):
+    command = ["submit", str(spec), "--store", str(tmp_path / "store"), "--until", "soon"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 2
+    assert "--until 'soon' is no time: write 07:00" in result.stderr
