@@ -5,11 +5,14 @@ import itertools
 import pytest
 import torch
 
+from jobs import bench as measuring
 from jobs.bench import Rate, auto_share, bench, propose
 from jobs.catalog import WEIGHTS
 from jobs.submission import FLOAT32_BELOW
 from sdesampling.analytic import GaussianNetwork
 from sdesampling.models import load_model
+from sdesampling.networks import build_network
+from sdesampling.score import ScoreModel
 from sdesampling.sde import VE
 
 
@@ -52,6 +55,18 @@ def test_all_precisions_leave_the_model_as_it_was(digits):
     assert all(1e-4 < error < 1 for error in errors)
     assert max(errors[:5]) < 0.05  # where there is much noise
     assert found.to_json()["proposal"]["micro_batch"] in (1, 4)
+
+
+def test_vp_and_ncsn_models_are_measured_to_the_end():
+    vp = load_model(WEIGHTS / "digits-vp.safetensors")
+    found = bench(vp, 25, micro_batches=(1,))
+    assert len(found.errors) == measuring.TRAJECTORY
+    assert found.errors[0][0] > 50 > 1 > found.errors[-1][0]  # noise levels from the first time to the last
+    ncsn = build_network("ncsn", image_size=8, num_channels=1, ngf=4)
+    small = ScoreModel(ncsn, VE(0.01, 1, 10), (1, 8, 8), continuous=False)
+    found = bench(small, 100, micro_batches=(1,))
+    assert (found.sampler["kind"], found.evaluations) == ("annealed_langevin", 100)
+    assert len(found.errors) == 10
 
 
 def test_share_of_bfloat16_is_that_of_the_noise_levels(digits):
