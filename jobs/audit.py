@@ -76,6 +76,7 @@ class SideReader:
 
     Attributes:
         count: images behind a mean and covariance, which their file does not say.
+        skip_unreadable: leave out images that cannot be used, which the name then says.
         progress: opens a display of progress over so many images.
     """
 
@@ -84,6 +85,7 @@ class SideReader:
     network: FeatureNetwork
     progress: Progress
     count: int | None = None
+    skip_unreadable: bool = False
 
     def open(self, given: Given) -> ImageSet:
         """Images and features of a set. Raises DatasetError, NotFoundError, or FileNotFoundError."""
@@ -98,11 +100,14 @@ class SideReader:
         return stored_samples(self.store, configuration.sweep, configuration, self.found.thing, self.network)
 
     def _files(self, name: str, path: str, split: str | None) -> ImageSet:
-        data = read_dataset(name, path, split)
+        data = read_dataset(name, path, split, skip_unreadable=self.skip_unreadable)
         with self.progress(f"features of {name}", len(data)) as advance:
             rows = extract(self.network, 0, data.images, [range(len(data))], lambda: advance(BATCH))
         encodings = encodings_of(Path(path))
-        return ImageSet(Path(name).name, data.images, rows.features, rows.logits, encodings=encodings)
+        called = "/".join(Path(name).parts[-2:])  # `cifar10/train.parquet` says what it is
+        if data.skipped:
+            called += f" less {len(data.skipped):,} that cannot be used"
+        return ImageSet(called, data.images, rows.features, rows.logits, encodings=encodings)
 
     def _statistics(self, given: Given) -> ImageSet:
         found = read_statistics(given.text, Path(given.path))
@@ -247,8 +252,11 @@ def _payloads(shard: Path) -> Iterator[io.BytesIO]:
 
 
 def _encoding(source: Path | io.BytesIO) -> str:
-    with Image.open(source) as image:
-        return f"{image.format} {image.mode}"
+    try:
+        with Image.open(source) as image:
+            return f"{image.format} {image.mode}"
+    except OSError:  # of images that were left out on purpose: reading the others has succeeded
+        return "unreadable"
 
 
 def variants_of(found: Resolved[Extractor]) -> dict[str, FeatureNetwork]:

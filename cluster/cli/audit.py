@@ -5,6 +5,7 @@ A module of its own because it prints findings, not tables. It must not judge: `
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--expect-reference", metavar="R", help="What it was measured against.")
 @click.option("--extractor", metavar="E[=WEIGHTS]", help="Feature network; CONFIG's own, or inception.")
 @click.option("--count", type=click.IntRange(min=2), metavar="N", help="Images behind mu and sigma.")
+@click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be used, and say so.")
 @store_option
 @command
 def audit(
@@ -41,6 +43,7 @@ def audit(
     expect_reference: str | None,
     extractor: str | None,
     count: int | None,
+    skip_unreadable: bool,
     store: str,
     as_json: bool,
 ) -> int:
@@ -63,7 +66,9 @@ def audit(
     opened = open_store(store)
     given = identify(opened, target)
     against = None if reference is None else identify(opened, reference)
-    reader = _reader(opened, given, extractor, count, quiet=as_json)
+    reader = replace(
+        _reader(opened, given, extractor, quiet=as_json), count=count, skip_unreadable=skip_unreadable
+    )
     if given.kind == "configuration":
         evidence = _of_configuration(reader, given, against)
     elif against is None:
@@ -80,7 +85,7 @@ def audit(
     return 1 if found.found else 0
 
 
-def _reader(store: Store, given: Given, extractor: str | None, count: int | None, quiet: bool) -> SideReader:
+def _reader(store: Store, given: Given, extractor: str | None, quiet: bool) -> SideReader:
     """What reads both sides. Raises RequestError when an extractor's weights are not here."""
     from jobs.audit import SideReader
     from jobs.build import build_extractor
@@ -94,14 +99,14 @@ def _reader(store: Store, given: Given, extractor: str | None, count: int | None
     if extractor is not None or given.kind != "configuration":
         found = find_extractor(extractor or "inception")
         network = build_extractor(found.thing, lambda digest: found.files[digest])
-        return SideReader(store, found, network, progress, count)
+        return SideReader(store, found, network, progress)
     own: Extractor = find_configuration(store, given.text).extractors[0]
     if own.weights is None:
         raise RequestError(f"the weights of {own.name} are not in the store; give --extractor NAME=WEIGHTS")
     with weights_of(store) as weights:
         path = weights(own.weights)
         network = build_extractor(own, weights)
-        return SideReader(store, Resolved(own, {own.weights: path}), network, progress, count)
+        return SideReader(store, Resolved(own, {own.weights: path}), network, progress)
 
 
 def _of_configuration(reader: SideReader, given: Given, reference: Given | None) -> Evidence:
@@ -134,6 +139,5 @@ def _print(audit: Audit) -> None:
             for name, value in finding.evidence.items():
                 text = f"{value:.5g}" if isinstance(value, float) else f"{value}"
                 click.echo(f"       {name}: {text}")
+        if finding.remedy and finding.verdict != "excluded":
             click.echo(f"       do: {finding.remedy}")
-        elif finding.verdict == "remains" and finding.remedy:
-            click.echo(f"       to tell: {finding.remedy}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fid.audit.evidence import Evidence
-from fid.audit.finding import MATERIAL, SIGNIFICANT, HypothesisTest, Outcome
+from fid.audit.finding import MATERIAL, HypothesisTest, Outcome
 from fid.audit.sampling import measure, subset
 from fid.frechet import frechet_distance
 from fid.moments import Moments
@@ -14,6 +14,9 @@ from fid.uncertainty import predicted_bias
 #: Samples a dimension that a covariance needs to be an estimate at all: the authors of FID ask for 10,000
 #: images in 2048 dimensions, which is about five. Used without an expectation only.
 PER_DIMENSION = 5
+
+#: Standard deviations that the excess must exceed. Less than elsewhere: the bias itself is no chance.
+CLEAR = 2.0
 
 PARTS = 12  # of the fit
 FIT_ROWS = 12_000  # rows that the fit uses at most: its slope is known to a few percent then
@@ -52,7 +55,7 @@ def look(evidence: Evidence) -> Outcome:
         # at few images leaving some out changes the bias itself, so chance is what real parts show
         chance = evidence.standard_error if evidence.control is None else evidence.control.spread
         excess = evidence.excess or 0.0
-        wrong = excess > SIGNIFICANT * chance and contribution >= MATERIAL * excess
+        wrong = excess > CLEAR * chance and contribution >= MATERIAL * excess
     else:
         wrong = min(generated, reference) < PER_DIMENSION * dimension
         if wrong:

@@ -55,7 +55,7 @@ def look(evidence: Evidence) -> Outcome:
         )
     compared = set(evidence.expectation.settings) & set(evidence.settings)
     if compared and evidence.generated.images is not None and evidence.reference.images is not None:
-        reason = f"no noise is left in the images, and {', '.join(sorted(compared))} are as expected"
+        reason = f"no noise is left in the images; as expected: {', '.join(sorted(compared))}"
         return Outcome("excluded", reason, {**numbers, **_noise_floor(evidence)})
     return Outcome(
         "remains",

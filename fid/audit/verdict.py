@@ -91,6 +91,10 @@ class Audit:
         if self.difference is not None and self.unexplained is not None and self.standard_error is not None:
             if abs(self.difference) <= 2 * self.standard_error:
                 said.append(f"the difference of {self.difference:.3g} points is within two standard errors")
+            elif self.difference < 0:
+                said.append(
+                    f"the value is {-self.difference:.3g} points lower than that: nothing wants a reason"
+                )
             else:
                 said.append(f"{self.unexplained:.3g} of {self.difference:.3g} points are not explained")
         return "; ".join(said)

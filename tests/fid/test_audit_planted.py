@@ -131,6 +131,19 @@ def test_too_few_images():
     assert names(replace(case, expectation=Expectation(case.measured, samples=100))) == []
 
 
+def test_the_verdict_says_what_was_found_and_what_is_left():
+    images, _ = digits()
+    few = evidence(images[:100], images[100:], digits_cnn())
+    report = audit(replace(few, expectation=Expectation(0.05, samples=50_000)))
+    assert report.verdict.startswith("found H1; remains ")
+    assert "excluded H2" in report.verdict
+    clean = audit(evidence(*halves(), digits_cnn()))
+    assert clean.verdict.startswith("nothing found; remains ")
+    assert "standard errors" in clean.verdict or "nothing wants a reason" in clean.verdict
+    lower = audit(replace(few, expectation=Expectation(200.0, samples=100)))
+    assert lower.verdict.endswith("lower than that: nothing wants a reason")
+
+
 def test_flattened_map():
     flat = colour_extractor(flatten=True)
     generated, reference = (images[:150] for images in colours())

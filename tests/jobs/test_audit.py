@@ -104,6 +104,30 @@ def test_a_sampler_without_its_last_denoising_differs_from_the_published_protoco
     assert "denoise is False, not True" in findings["H7"].reason
 
 
+def test_images_that_cannot_be_used_are_left_out_only_when_that_is_asked_for(tmp_path):
+    folder = written(tmp_path / "some", read_digits("heldout").images[:100], "png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    store = LocalStore(tmp_path / "store")
+    reader = reader_of(store)
+    with pytest.raises(DatasetError, match=r"broken\.png: not a readable image"):
+        reader.open(identify(store, str(folder)))
+    found = replace(reader, skip_unreadable=True).open(identify(store, str(folder)))
+    assert found.name.endswith("some less 1 that cannot be used")
+    assert found.encodings == {"PNG L": 100, "unreadable": 1}
+
+
+def test_tiny_images_in_jpeg_files_on_both_sides_are_told_too(tmp_path):
+    images = read_digits(None).images
+    store = LocalStore(tmp_path / "store")
+    sides = [
+        identify(store, str(written(tmp_path / name, part, "jpg", quality=75)))
+        for name, part in (("ours", images[:330]), ("theirs", images[400:800]))
+    ]
+    report = audit(audited_sets(reader_of(store), *sides))
+    assert [finding.test for finding in report.found] == ["H9"]
+    assert "both sides alike" in report.found[0].reason
+
+
 def test_statistics_of_others_are_a_reference_too(tmp_path):
     store = LocalStore(tmp_path / "store")
     reader = reader_of(store)
