@@ -194,6 +194,9 @@ def _described(name: str, config: Mapping[str, Any], digest: str | None) -> Mode
         weights={"model": digest},
         sde=sde.get("family"),
         beta_max=sde.get("beta_max", 20.0) if sde.get("family") in ("vp", "subvp") else None,
+        sigmas=(sde.get("sigma_min", 0.01), sde.get("sigma_max", 50.0))
+        if sde.get("family") == "ve"
+        else None,
         continuous=config.get("continuous"),
         scales=config.get("scales"),
         classes=next((part["num_classes"] for part in parts if part.get("num_classes") is not None), None),

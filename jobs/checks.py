@@ -63,6 +63,7 @@ def check(settings: Settings, model: Model | None, extractors: Sequence[Extracto
         yield from _check_ode(sampler, settings, model)
     elif isinstance(sampler, EDM):
         yield from _check_sigmas(sampler)
+        yield from _check_edm(sampler, model)
     elif isinstance(sampler, DPMSolver):
         yield from _check_dpm_solver(sampler, model)
     elif isinstance(sampler, AnnealedLangevin | AnnealedLangevinInpainting):
@@ -172,6 +173,16 @@ def _check_sigmas(sampler: AnnealedLangevinSteps | EDM) -> Iterator[Finding]:
     largest, smallest = sampler.sigma_max, sampler.sigma_min
     if largest is not None and smallest is not None and largest <= smallest:
         yield ("sampler", "sigma_max"), f"{largest:g} is not above sampler.sigma_min {smallest:g}"
+
+
+def _check_edm(sampler: EDM, model: Model | None) -> Iterator[Finding]:
+    if model is None or model.sigmas is None:
+        return
+    smallest, largest = model.sigmas
+    if sampler.sigma_max is not None and sampler.sigma_max > largest:
+        yield ("sampler", "sigma_max"), f"{sampler.sigma_max:g} is above that of {model.name}, {largest:g}"
+    if sampler.sigma_min is not None and sampler.sigma_min < smallest:
+        yield ("sampler", "sigma_min"), f"{sampler.sigma_min:g} is below that of {model.name}, {smallest:g}"
 
 
 def _check_annealed_langevin(

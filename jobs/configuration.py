@@ -67,6 +67,7 @@ class Model(Section):
     images: int | None = None  # how many it holds
     sde: Literal["ve", "vp", "subvp"] | None = None
     beta_max: float | None = None  # of VP and sub-VP
+    sigmas: tuple[float, float] | None = None  # smallest and largest noise scale of VE
     continuous: bool | None = None  # trained on continuous time
     scales: int | None = None  # noise scales it was trained on
     classes: int | None = None  # of a class-conditional model

@@ -212,6 +212,8 @@ def test_the_last_time_is_settled(folder: Path, kind: str):
             "sampler.sigma_max: 1 is not above",
         ),
         ("ve", "{kind: edm, sigma_max: 1.0, sigma_min: 2.0}", "sampler.sigma_max: 1 is not above"),
+        ("ve", "{kind: edm, sigma_max: 60}", "sampler.sigma_max: 60 is above that of ve, 50"),
+        ("ve", "{kind: edm, sigma_min: 0.001}", "sampler.sigma_min: 0.001 is below that of ve, 0.01"),
         ("ve", "{kind: ode, interpolate: 2}", "group_size: 3 is no multiple of sampler.interpolate 2"),
         (
             "digits-ve",
