@@ -315,6 +315,8 @@ class NCSNpp(nn.Module):
         first, second = next(layers), next(layers)
         embedding = second(self.activation(first(features.to(self._dtype))))
         if self.num_classes is not None:
+            if classes is None:
+                raise ValueError("a class-conditional network has to be told the classes of its images")
             embedding = embedding + self.class_embedding(classes)
         return self._to_body(self.activation(embedding))
 

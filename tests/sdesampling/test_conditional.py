@@ -143,6 +143,8 @@ def test_score_networks_with_class_embeddings():
                 network(x[k : k + 1], labels[:1], torch.tensor([k]))[0], together[k], rtol=1e-4, atol=1e-4
             )
         other = network(x, labels, torch.tensor([1, 1, 2, 3]))
+        with pytest.raises(ValueError, match="has to be told the classes"):
+            network(x, labels)
     assert float((other[0] - together[0]).abs().max()) > 1e-3
     plain = build_network("ncsnpp", image_size=8, num_channels=1, **arguments)
     assert "class_embedding.weight" in network.state_dict()
