@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from processes import descendants, name_of
 
 from jobs.images import committed_images
 from jobs.ledger import scan
@@ -149,34 +150,9 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) 
         time.sleep(0.02)
 
 
-def descendants(pid: int) -> list[int]:
-    """Processes below one of ours, children first."""
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:  # gone meanwhile
-                continue
-            parents.setdefault(int(fields[1]), []).append(int(entry.name))
-    found, waiting = [], [pid]
-    while waiting:
-        children = parents.get(waiting.pop(), [])
-        found += children
-        waiting += children
-    return found
-
-
 def worker_processes(process: subprocess.Popen[str]) -> list[int]:
     """Of the run's own actors."""
     return [pid for pid in descendants(process.pid) if name_of(pid).startswith("ray::ShardWorker")]
-
-
-def name_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
 
 
 def kill_all(process: subprocess.Popen[str]) -> None:

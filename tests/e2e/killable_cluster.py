@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from processes import descendants, name_of
+
 START = 120.0  # seconds that a node may take to start, on a machine that is busy with other things
 #: Node loss is noticed within seconds, not within half a minute.
 HEALTH = {
@@ -73,7 +75,7 @@ class KillableCluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for pid in _descendants(self.process.pid):
+        for pid in descendants(self.process.pid):
             _signal(pid, signal.SIGKILL)
         self.process.kill()
         self.process.communicate()
@@ -91,7 +93,7 @@ class KillableCluster:
     def kill_node(self, node: int) -> None:
         """SIGKILL for everything on a node."""
         pid = self.nodes.pop(node)
-        for process in [*_descendants(pid), pid]:
+        for process in [*descendants(pid), pid]:
             _signal(process, signal.SIGKILL)
 
     def freeze_node(self, node: int) -> None:
@@ -102,7 +104,7 @@ class KillableCluster:
         """Processes of actors, of one node or of all."""
         pids = self.nodes.values() if node is None else [self.nodes[node]]
         return [
-            child for pid in pids for child in _descendants(pid) if _command(child).startswith("ray::ShardW")
+            child for pid in pids for child in descendants(pid) if name_of(child).startswith("ray::ShardW")
         ]
 
     def _answer(self) -> dict[str, object]:
@@ -114,30 +116,6 @@ class KillableCluster:
                 return json.loads(line)
             assert self.process.poll() is None, (self._folder / "log").read_text()[-3000:]
         raise TimeoutError("the simulated cluster does not answer")
-
-
-def _descendants(pid: int) -> list[int]:
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:  # gone meanwhile
-                continue
-            parents.setdefault(int(fields[1]), []).append(int(entry.name))
-    found, waiting = [], [pid]
-    while waiting:
-        children = parents.get(waiting.pop(), [])
-        found += children
-        waiting += children
-    return found
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
