@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cluster.cli.common import command, emit, load_sweep, open_store, store_option
+from cluster.cli.submitting import last_job, server_at
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,8 +38,9 @@ LATELY = 5  # sentences of the story that are shown while watching
     metavar="SECONDS",
     help="With --watch: between two looks.",
 )
+@click.option("--address", metavar="URL", help="Head of a cluster: also say how the sweep's last job stands.")
 @command
-def status(name: str, store: str, watch: bool, every: float, as_json: bool) -> None:
+def status(name: str, store: str, watch: bool, every: float, address: str | None, as_json: bool) -> None:
     """Say how far the sweep NAME is, from storage alone: it needs no cluster and disturbs no run.
 
     With --watch and --json, a line of JSON is printed for every look.
@@ -58,10 +60,13 @@ def status(name: str, store: str, watch: bool, every: float, as_json: bool) -> N
         return
     sweep = load_sweep(opened, name)
     found = status_of(opened, sweep)
+    job = last_job(server_at(address), name) if address is not None else None
     if as_json:
-        emit(_data(found, sweep))
-    else:
-        Console(highlight=False).print(*_lines(found, sweep), sep="\n")
+        emit(_data(found, sweep) | ({"job": dataclasses.asdict(job)} if job else {}))
+        return
+    if job is not None:
+        click.echo(f"job: {job.id}, {job.status}")
+    Console(highlight=False).print(*_lines(found, sweep), sep="\n")
 
 
 def _watch(store: Store, name: str, every: float, as_json: bool) -> None:

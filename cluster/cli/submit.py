@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,10 +11,15 @@ from cluster.cli.common import INCOMPLETE, RequestError, command, emit, open_sto
 from cluster.cli.hours import When, with_hours
 from cluster.cli.running import queue_option, workers_option
 from cluster.cli.several import expand_specs
-from cluster.cli.submitting import Submission, follow_job, judged, submit_sweeps, with_submission
-
-if TYPE_CHECKING:
-    from cluster.jobs_api import Job, Jobs
+from cluster.cli.submitting import (
+    Submission,
+    follow_job,
+    judged,
+    last_job,
+    server_at,
+    submit_sweeps,
+    with_submission,
+)
 
 head_option = click.option(
     "--address",
@@ -81,7 +85,7 @@ def list_jobs(address: str, as_json: bool) -> None:
 
     from cluster.submission import MARK, STORE
 
-    jobs = [job for job in _server(address).all() if MARK in job.metadata]
+    jobs = [job for job in server_at(address).all() if MARK in job.metadata]
     if as_json:
         emit({"jobs": [dataclasses.asdict(job) for job in jobs]})
         return
@@ -108,8 +112,8 @@ def logs(name: str, address: str, follow: bool, as_json: bool) -> int:
     """
     from cluster.submission import STORE
 
-    server = _server(address)
-    job = _last(server, name)
+    server = server_at(address)
+    job = last_job(server, name)
     if follow:
         return follow_job(server, open_store(job.metadata[STORE]), job, as_json)
     text = server.logs(job.id)
@@ -134,8 +138,8 @@ def stop(name: str, address: str, as_json: bool) -> int:
     from cluster.jobs_api import STOP_WAIT
     from cluster.submission import STORE
 
-    server = _server(address)
-    job = _last(server, name)
+    server = server_at(address)
+    job = last_job(server, name)
     if job.over:
         raise RequestError(f"{job.id} is over already: {job.status}")
     server.stop(job.id)
@@ -149,30 +153,6 @@ def stop(name: str, address: str, as_json: bool) -> int:
     else:
         click.echo(text)
     return 0 if ended.over else INCOMPLETE
-
-
-def _server(address: str) -> Jobs:
-    """The job server, after asking whether it is there and lets us in. Raises RequestError."""
-    from cluster.access import find_token
-    from cluster.checks import cluster_checks, failures
-    from cluster.head import parse_address
-    from cluster.jobs_api import Jobs
-
-    token = find_token()
-    cluster, checks = cluster_checks(address, token, allow_unauthenticated=True)
-    if cluster is None:
-        failed = failures(checks)[0]
-        raise RequestError(f"{failed.found}\n  {failed.remedy}")
-    return Jobs(parse_address(address), token if cluster.guarded else None)
-
-
-def _last(server: Jobs, name: str) -> Job:
-    from cluster.submission import jobs_of
-
-    found = jobs_of(server, name)
-    if not found:
-        raise RequestError(f"the cluster remembers no job of {name!r}; `sdesweep list` shows those it does")
-    return found[-1]
 
 
 def _time(moment: float | None) -> str:

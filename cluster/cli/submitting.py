@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.cli.common import WRONG_REQUEST, emit
+from cluster.cli.common import WRONG_REQUEST, RequestError, emit
 from cluster.cli.hours import When, nights_of
 
 if TYPE_CHECKING:
@@ -142,6 +142,31 @@ def show_checks(checks: Sequence[Check], *, err: bool = False) -> None:
 def as_data(checks: Sequence[Check]) -> list[dict[str, Any]]:
     """Checks for `--json`."""
     return [dataclasses.asdict(check) for check in checks]
+
+
+def server_at(address: str) -> Jobs:
+    """The job server, after asking whether it is there and lets us in. Raises RequestError."""
+    from cluster.access import find_token
+    from cluster.checks import cluster_checks, failures
+    from cluster.head import parse_address
+    from cluster.jobs_api import Jobs
+
+    token = find_token()
+    cluster, checks = cluster_checks(address, token, allow_unauthenticated=True)
+    if cluster is None:
+        failed = failures(checks)[0]
+        raise RequestError(f"{failed.found}\n  {failed.remedy}")
+    return Jobs(parse_address(address), token if cluster.guarded else None)
+
+
+def last_job(server: Jobs, name: str) -> Job:
+    """The last job of a sweep or a queue, or the one with this id. Raises RequestError."""
+    from cluster.submission import jobs_of
+
+    found = jobs_of(server, name)
+    if not found:
+        raise RequestError(f"the cluster remembers no job of {name!r}; `sdesweep list` shows those it does")
+    return found[-1]
 
 
 def _passed_on(workers: int | None, when: When, until: datetime | None) -> list[str]:

@@ -142,6 +142,18 @@ def test_several_sweeps_run_on_one_pool_and_each_leaves_its_own_results(store, m
         assert (record.outcome, record.shards, record.shards_done, record.images) == ("done", 6, 6, 80)
 
 
+def test_a_queue_is_resumed_by_its_name_and_shows_every_table(store, make_sweep, call):
+    sweeps = [make_sweep(name="one"), make_sweep(name="two")]
+    run_sweeps(store, sweeps, LocalPool(store).open, Lines(), ["sdesweep", "run"], "night")
+    code, output, _ = call("resume", "night", "--store", store.url)
+    assert code == 0
+    assert output.count("FID[digits-cnn]") == 2
+    assert output.index("one:") < output.index("two:")
+    code, output, _ = call("resume", "two", "one", "--store", store.url, "--json")
+    found = json.loads(output)
+    assert (code, found["queue"], [each["sweep"] for each in found["sweeps"]]) == (0, "two", ["two", "one"])
+
+
 def test_a_change_of_the_queue_is_picked_up_while_it_runs(store, make_sweep, monkeypatch):
     monkeypatch.setattr(joint_observer, "LOOK_INTERVAL", 0.0)
 

@@ -1,6 +1,7 @@
 """A Ray cluster of several nodes on this machine, in a process of its own, whose nodes can be killed.
 
-Run as a script it is that process: every line on its standard input adds a node, answered with a JSON object.
+Run as a script it is that process: every line on its standard input holds the arguments of a node to be
+added, as JSON, and is answered with a JSON object. GPUs and labels of nodes are made up.
 `KillableCluster` starts it and talks to it.
 """
 
@@ -30,9 +31,11 @@ HEALTH = {
 
 
 class KillableCluster:
-    """A head that runs nothing, and nodes of one CPU each. A context manager."""
+    """A head, and nodes of one CPU each unless told otherwise. A context manager."""
 
-    def __init__(self, nodes: int) -> None:
+    def __init__(self, nodes: int, *, head_cpus: int = 0, dashboard: int = 0) -> None:
+        """head_cpus: none keeps work off it. dashboard: its port; 0 for no dashboard."""
+        self._arguments = [str(head_cpus), str(dashboard)]
         self._folder = Path(tempfile.mkdtemp(prefix="sim-", dir="/tmp"))  # short: sockets lie below it
         self._count = nodes
         self.nodes: dict[int, int] = {}  # number -> process of its raylet
@@ -57,7 +60,7 @@ class KillableCluster:
         environment = {**kept, **self.environment, **HEALTH, "RAY_TMPDIR": str(self._folder)}
         with (self._folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, __file__],
+                [sys.executable, __file__, *self._arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -81,10 +84,10 @@ class KillableCluster:
         self.process.communicate()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def add_node(self) -> int:
-        """Let a node join; returns its number."""
+    def add_node(self, **arguments: object) -> int:
+        """Let a node join, with `num_cpus`, `num_gpus`, `labels` as Ray takes them; returns its number."""
         assert self.process.stdin is not None
-        self.process.stdin.write("add\n")
+        self.process.stdin.write(f"{json.dumps(arguments)}\n")
         self.process.stdin.flush()
         answer = self._answer()
         self.nodes[int(answer["node"])] = int(answer["pid"])
@@ -125,21 +128,27 @@ def _signal(pid: int, number: signal.Signals) -> None:
         return
 
 
-def serve() -> None:
+def serve(head_cpus: int, dashboard: int) -> None:
     """Start the head, then do as told."""
     from ray.cluster_utils import Cluster
 
     memory = 80 * 2**20
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 0, "object_store_memory": memory, "include_dashboard": False},
+        head_node_args={
+            "num_cpus": head_cpus,
+            "object_store_memory": memory,
+            "include_dashboard": bool(dashboard),
+            "dashboard_port": dashboard or None,
+        },
     )
     print(json.dumps({"address": cluster.address}))
-    for number, _ in enumerate(sys.stdin):
-        node = cluster.add_node(wait=False, num_cpus=1, num_gpus=0, object_store_memory=memory)
+    for number, line in enumerate(sys.stdin):
+        arguments = {"num_cpus": 1, "num_gpus": 0, **json.loads(line)}
+        node = cluster.add_node(wait=False, object_store_memory=memory, **arguments)
         raylet = node.all_processes["raylet"][0].process
         print(json.dumps({"node": number, "pid": raylet.pid}))
 
 
 if __name__ == "__main__":
-    serve()
+    serve(int(sys.argv[1]), int(sys.argv[2]))

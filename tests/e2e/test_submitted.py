@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import Any
 
 import pytest
 from conftest import TIMEOUT, Content, Site, descendants
+from killable_cluster import KillableCluster
 
 from jobs.paths import SweepPaths
 from jobs.runrecord import runs
@@ -45,16 +44,9 @@ with open_ray_pool(sys.argv[1], sys.argv[2], demand, work=3) as pool:
 class Head:
     """The cluster and how to speak to it."""
 
-    process: subprocess.Popen[str]
+    cluster: KillableCluster
     address: str  # of its dashboard
-    gcs: str
     environment: dict[str, str]
-
-    def add_node(self, **arguments: Any) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(json.dumps(arguments), file=self.process.stdin, flush=True)
-        assert "nodes" in self.process.stdout.readline()
 
     def sdesweep(self, *arguments: str) -> tuple[int, str]:
         """Exit code and output of a command."""
@@ -77,48 +69,18 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    folder = tmp_path_factory.mktemp("head")
-    token = folder / "token"
-    token.touch(mode=0o600)
-    token.write_text(secrets.token_hex(32))
+    port = free_port()
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    with tempfile.TemporaryDirectory(prefix="h", dir="/tmp", ignore_cleanup_errors=True) as short:
-        (Path(short) / "ray").mkdir()
+    with KillableCluster(0, head_cpus=2, dashboard=port) as cluster:
+        cluster.add_node(num_cpus=2, num_gpus=2, labels={"kind": "slow"})
         environment = {
             **kept,
-            "HOME": str(folder),
+            **cluster.environment,
+            "HOME": str(tmp_path_factory.mktemp("home")),
             "OMP_NUM_THREADS": "1",
-            "RAY_AUTH_TOKEN_PATH": str(token),
-            "RAY_USAGE_STATS_ENABLED": "0",
         }
-        port = free_port()
-        process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("simulated_cluster.py")), str(port), "2"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**environment, "RAY_AUTH_MODE": "token", "RAY_TMPDIR": short},
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            gcs = json.loads(process.stdout.readline())["gcs"]
-            made = Head(process, f"http://127.0.0.1:{port}", gcs, environment)
-            made.add_node(num_cpus=2, num_gpus=2, labels={"kind": "slow"})
-            yield made
-        finally:
-            below = descendants(process.pid)
-            process.stdin.close()
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            for pid in below:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:  # it ended with the cluster
-                    continue
+        del environment["RAY_AUTH_MODE"]  # the command says it outright
+        yield Head(cluster, f"http://127.0.0.1:{port}", environment)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +115,7 @@ def test_a_job_whose_driver_is_killed_is_told_so(head: Head, place: Site):
     until(lambda: place.files("images") and place.files("snapshots"))
     record = runs(place.store, SweepPaths("tiny"))[0]
     assert record.job == "tiny-a1"
-    assert record.pid in descendants(head.process.pid)
+    assert record.pid in descendants(head.cluster.process.pid)
     os.kill(record.pid, signal.SIGKILL)
     code, output = head.sdesweep("logs", "tiny", "--follow", "--address", head.address)
     assert code == 75, output
@@ -181,7 +143,7 @@ def test_resumed_by_the_next_attempt_it_ends_with_the_same_bits(
 
 def test_workers_join_with_their_machines_the_second_choice_of_labels_among_them(head: Head, tmp_path: Path):
     pool = subprocess.Popen(
-        [sys.executable, "-c", JOIN, str(tmp_path / "store"), head.gcs],
+        [sys.executable, "-c", JOIN, str(tmp_path / "store"), head.cluster.address],
         stdout=subprocess.PIPE,
         text=True,
         env=head.environment,
@@ -189,6 +151,6 @@ def test_workers_join_with_their_machines_the_second_choice_of_labels_among_them
     assert pool.stdout is not None
     lines = iter(pool.stdout)
     assert any(line.strip() == "2" for line in lines)
-    head.add_node(num_cpus=1, num_gpus=1, labels={"kind": "fast"})
+    head.cluster.add_node(num_cpus=1, num_gpus=1, labels={"kind": "fast"})
     assert any(line.strip() == "3" for line in lines)
     assert pool.wait(timeout=TIMEOUT) == 0
