@@ -94,9 +94,9 @@ def ray_processes(proc: Path = Path("/proc")) -> list[RayProcess]:
                 continue
             environment = (folder / "environ").read_bytes().split(b"\0")
             inodes = set(_sockets(folder))
+            listens = sorted(address for inode, address in _listening(folder / "net") if inode in inodes)
         except OSError:  # it has ended, or is another user's
             continue
-        listens = sorted(address for inode, address in _listening(folder / "net") if inode in inodes)
         guarded = b"RAY_AUTH_MODE=token" in environment
         found.append(RayProcess(kind, int(folder.name), guarded, tuple(listens)))
     return sorted(found, key=lambda process: (process.kind, process.pid))
@@ -115,8 +115,9 @@ def _sockets(process: Path) -> Iterator[str]:
 
 def _listening(net: Path) -> Iterator[tuple[str, str]]:
     """(inode, HOST:PORT) of every socket that listens."""
-    for table in ("tcp", "tcp6"):
-        for line in (net / table).read_text().splitlines()[1:]:
+    tables = [path for path in (net / "tcp", net / "tcp6") if path.exists()]  # without IPv6 there is no tcp6
+    for table in tables:
+        for line in table.read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == _LISTEN:
                 yield fields[9], _address(fields[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+import zipfile
 from collections.abc import AsyncIterator
 
 import pytest
@@ -108,9 +109,23 @@ def _with_driver(sweep: Sweep, driver: dict[str, object]) -> Sweep:
     return sweep.model_copy(update={"resources": resources})
 
 
-def test_only_the_packages_of_this_project_are_uploaded():
-    assert sorted(path.name for path in packages()) == ["cluster", "fid", "jobs", "sdesampling"]
-    assert all((path / "__init__.py").is_file() for path in packages())
+def test_only_code_of_this_project_is_uploaded(tmp_path):
+    """As Ray packs it: no weights, no compiled files, but all that the code reads of its own."""
+    from ray._private.runtime_env.packaging import create_package
+
+    names: list[str] = []
+    for number, path in enumerate(packages()):
+        target = tmp_path / f"{number}.zip"
+        create_package(
+            str(path), target, include_gitignore=True, include_parent_dir=True, excludes=jobs_api.EXCLUDED
+        )
+        assert target.stat().st_size < 2**20
+        names += zipfile.ZipFile(target).namelist()
+    assert {name.partition("/")[0] for name in names} == {"cluster", "fid", "jobs", "sdesampling"}
+    assert not [name for name in names if name.endswith((".safetensors", ".pyc", ".pth"))]
+    assert {"cluster/cli/__main__.py", "jobs/catalog/digits-demo.yaml", "jobs/report/page.html.j2"} <= {
+        *names
+    }
 
 
 def test_a_sweep_that_is_at_work_is_not_submitted_again(store, make_sweep):

@@ -133,15 +133,10 @@ def serve(head_cpus: int, dashboard: int) -> None:
     from ray.cluster_utils import Cluster
 
     memory = 80 * 2**20
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": head_cpus,
-            "object_store_memory": memory,
-            "include_dashboard": bool(dashboard),
-            "dashboard_port": dashboard or None,
-        },
-    )
+    head = {"num_cpus": head_cpus, "object_store_memory": memory, "include_dashboard": bool(dashboard)}
+    if dashboard:
+        head["dashboard_port"] = dashboard
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     print(json.dumps({"address": cluster.address}))
     for number, line in enumerate(sys.stdin):
         arguments = {"num_cpus": 1, "num_gpus": 0, **json.loads(line)}
