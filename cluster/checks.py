@@ -73,9 +73,12 @@ def token_checks(find: Callable[[], Token | None]) -> tuple[Token | None, list[C
 
 
 def cluster_checks(
-    address: str, token: Token | None, *, allow_unauthenticated: bool = False
+    address: str, token: Token | None, *, tolerate_open: bool = False
 ) -> tuple[Cluster | None, list[Check]]:
-    """Ask the head at http://HOST:PORT whatever can be asked; None where it does not tell."""
+    """Ask the head at http://HOST:PORT whatever can be asked; None where it does not tell.
+
+    tolerate_open: a head that asks nobody for a token is worth a warning only.
+    """
     try:
         address = head.parse_address(address)
         guarded = head.refuses_strangers(address)
@@ -83,7 +86,7 @@ def cluster_checks(
         remedy = f"is the head running, and is this the address of its dashboard? {TUNNEL}"
         return None, [Check("reachable", "failed", f"no Ray head answers at {address}: {error}", remedy)]
     checks = [Check("reachable", "ok", address)]
-    checks.append(_authentication(address, guarded, allow_unauthenticated))
+    checks.append(_authentication(guarded, tolerate_open))
     if guarded and token is None:
         remedy = "copy the head's token to ~/.ray/auth_token (mode 0600), or set RAY_AUTH_TOKEN_PATH"
         return None, [*checks, Check("access", "failed", "the head asks for a token; there is none", remedy)]
@@ -101,16 +104,14 @@ def cluster_checks(
     return cluster, checks
 
 
-def _authentication(address: str, guarded: bool, allowed: bool) -> Check:
+def _authentication(guarded: bool, tolerate_open: bool) -> Check:
     if guarded:
         return Check("authentication", "ok", "a request without a token is turned away")
     found = "the head takes jobs from anybody: whoever reaches it can run code there (CVE-2023-48022)"
     remedy = "start Ray with RAY_AUTH_MODE=token and a token file on every machine, as ray_cluster.yaml does"
-    if allowed:
-        return Check("authentication", "warning", f"{found}; allowed by --allow-unauthenticated", remedy)
-    if head.on_loopback(address):
-        return Check("authentication", "warning", f"{found}; it was reached on loopback", remedy)
-    return Check("authentication", "failed", found, f"{remedy}; or give --allow-unauthenticated")
+    if tolerate_open:
+        return Check("authentication", "warning", found, remedy)
+    return Check("authentication", "failed", found, f"{remedy}; `submit` has --allow-unauthenticated")
 
 
 def _refusal(error: HeadError, token: Token | None) -> Check:

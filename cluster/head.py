@@ -72,7 +72,7 @@ def parse_address(address: str) -> str:
 
 def on_loopback(address: str) -> bool:
     """Whether an address can be reached from this machine alone (or through a tunnel that ends here)."""
-    host = urlsplit(address).hostname or ""
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
     if host == "localhost":
         return True
     try:

@@ -26,7 +26,7 @@ from cluster.checks import (
     token_checks,
 )
 from cluster.demand import GIB, Demand
-from cluster.head import Cluster
+from cluster.head import Cluster, on_loopback
 from cluster.jobs_api import Job, Jobs
 from cluster.prepare import write_down
 from cluster.settling import recorded_hardware, settled_by
@@ -62,10 +62,15 @@ class Before:
 def look_before(
     store: Store, sweeps: Sequence[Sweep], address: str, workers: int | None, allow_unauthenticated: bool
 ) -> Before:
-    """Check store, token, head, and whether workers and driver can ever fit; begins nothing."""
+    """Check store, token, head, and whether workers and driver can ever fit; begins nothing.
+
+    A head that asks nobody for a token is refused unless it is reached on loopback, or that is allowed.
+    """
     checks = [*store_checks(store.url), *_data_checks(sweeps)]
     token, found = token_checks(find_token)
-    cluster, told = cluster_checks(address, token, allow_unauthenticated=allow_unauthenticated)
+    cluster, told = cluster_checks(
+        address, token, tolerate_open=allow_unauthenticated or on_loopback(address)
+    )
     checks += found + told
     if cluster is not None:
         driver = sweeps[0].resources.driver

@@ -152,7 +152,7 @@ def server_at(address: str) -> Jobs:
     from cluster.jobs_api import Jobs
 
     token = find_token()
-    cluster, checks = cluster_checks(address, token, allow_unauthenticated=True)
+    cluster, checks = cluster_checks(address, token, tolerate_open=True)
     if cluster is None:
         failed = failures(checks)[0]
         raise RequestError(f"{failed.found}\n  {failed.remedy}")

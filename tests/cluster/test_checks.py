@@ -100,6 +100,7 @@ def test_a_head_that_is_as_it_should_be():
     assert cluster is not None
     assert (cluster.guarded, cluster.interpreter, cluster.autoscaled) == (True, "/opt/venv/bin/python", False)
     assert [machine.resources["GPU"] for machine in cluster.machines] == [4.0, 4.0]
+    assert the(found, "machines").found == "2 with 16 CPUs, 4 GPUs, 64.0 GiB"
 
 
 @pytest.mark.parametrize(
@@ -113,16 +114,16 @@ def test_a_head_that_lets_this_user_not_in(token, words):
     assert "token" in the(found, "access").remedy
 
 
-def test_an_open_head_fails_on_the_network_unless_it_is_allowed_and_warns_on_loopback(monkeypatch):
+def test_an_open_head_fails_unless_it_is_tolerated():
     with fake_head(answers()) as address:
-        assert the(cluster_checks(address, None)[1], "authentication").verdict == "warning"
-        monkeypatch.setattr(head, "on_loopback", lambda address: False)
         check = the(cluster_checks(address, None)[1], "authentication")
         assert check.verdict == "failed"
         assert "CVE-2023-48022" in check.found
         assert "--allow-unauthenticated" in check.remedy
-        allowed = cluster_checks(address, None, allow_unauthenticated=True)[1]
-        assert the(allowed, "authentication").verdict == "warning"
+        cluster, found = cluster_checks(address, None, tolerate_open=True)
+    assert the(found, "authentication").verdict == "warning"
+    assert cluster is not None
+    assert not cluster.guarded
 
 
 @pytest.mark.parametrize(
@@ -130,6 +131,7 @@ def test_an_open_head_fails_on_the_network_unless_it_is_allowed_and_warns_on_loo
     [
         ("http://127.0.0.1:8265", True),
         ("http://localhost:8265", True),
+        ("127.0.0.1:8265", True),
         ("http://[::1]:8265", True),
         ("http://127.0.0.1.example.org:8265", False),
         ("http://192.0.2.10:8265", False),

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from fake_head import answers, fake_head
 
 from cluster import jobs_api
+from cluster.checks import failures
 from cluster.cli import main
 from cluster.head import Cluster
 from cluster.jobs_api import Job, Jobs, JobsError
@@ -22,6 +23,7 @@ from cluster.submission import (
     entrypoint,
     jobs_of,
     judge,
+    look_before,
     next_attempt,
     packages,
     records_of,
@@ -269,9 +271,12 @@ def no_token(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("no_token")
-def test_a_failed_check_begins_nothing_and_says_what_to_do(spec, store, monkeypatch):
-    monkeypatch.setattr("cluster.head.on_loopback", lambda address: False)
+def test_a_failed_check_begins_nothing_and_says_what_to_do(spec, store, make_sweep, monkeypatch):
     with fake_head(answers()) as address:
+        before = look_before(store, [make_sweep()], address, None, False)
+        assert not failures(before.checks)  # it was reached on loopback
+        monkeypatch.setattr("cluster.submission.on_loopback", lambda address: False)
+        assert not failures(look_before(store, [make_sweep()], address, None, True).checks)
         code, output = call("submit", spec, "--store", store.url, "--address", address)
         assert code == 2
         assert "failed: authentication: the head takes jobs from anybody" in output

@@ -26,7 +26,7 @@ from jobs.runrecord import runs
 
 SLOTS = ("--set", "resources.cpus=0.5", "--set", "resources.gpus=0.5")
 JOIN = """
-import sys, time
+import sys
 from cluster.demand import Demand
 from cluster.pool import Ready
 from cluster.ray_session import open_ray_pool
@@ -36,7 +36,7 @@ ready = 0
 with open_ray_pool(sys.argv[1], sys.argv[2], demand, work=3) as pool:
     while ready < 3:
         ready += sum(isinstance(event, Ready) for event in pool.wait(1.0))
-        print(ready, flush=True)
+        print(ready, file=sys.__stdout__, flush=True)
 """
 
 
@@ -149,8 +149,11 @@ def test_workers_join_with_their_machines_the_second_choice_of_labels_among_them
         env=head.environment,
     )
     assert pool.stdout is not None
-    lines = iter(pool.stdout)
-    assert any(line.strip() == "2" for line in lines)
-    head.cluster.add_node(num_cpus=1, num_gpus=1, labels={"kind": "fast"})
-    assert any(line.strip() == "3" for line in lines)
-    assert pool.wait(timeout=TIMEOUT) == 0
+    try:
+        lines = iter(pool.stdout)
+        assert any(line.strip() == "2" for line in lines)
+        head.cluster.add_node(num_cpus=1, num_gpus=1, labels={"kind": "fast"})
+        assert any(line.strip() == "3" for line in lines)
+        assert pool.wait(timeout=TIMEOUT) == 0
+    finally:
+        pool.kill()
