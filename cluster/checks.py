@@ -96,6 +96,7 @@ def cluster_checks(
         return None, [*checks, _refusal(error, token)]
     checks.append(Check("access", "ok", "the token is accepted" if guarded else "no token is asked for"))
     checks += [
+        Check("machines", "ok", describe_machines(cluster.machines)),
         _version(cluster),
         _python(cluster),
         *_dashboard(cluster),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.cli.common import WRONG_REQUEST, RequestError, emit
+from cluster.cli.common import INCOMPLETE, WRONG_REQUEST, RequestError, emit
 from cluster.cli.hours import When, nights_of
 
 if TYPE_CHECKING:
@@ -107,14 +107,21 @@ def submit_sweeps(
 def follow_job(
     server: Jobs, store: Store, job: Job, as_json: bool, data: dict[str, Any] | None = None
 ) -> int:
-    """Show what a job prints until it is over, and how it ended; returns the exit code."""
-    quiet = as_json
+    """Show what a job prints until it is over, and how it ended; returns the exit code.
+
+    Ctrl-C ends the showing, not the job.
+    """
 
     def write(text: str) -> None:
-        if not quiet:
+        if not as_json:
             click.echo(text, nl=False)
 
-    ended = server.follow(job.id, write, lambda text: click.echo(text, err=True))
+    try:
+        ended = server.follow(job.id, write, lambda text: click.echo(text, err=True))
+    except KeyboardInterrupt:
+        at = f"--address {server.address}"
+        click.echo(f"\n{job.id} goes on: `sdesweep stop {job.id} {at}` would end it", err=True)
+        return INCOMPLETE
     ending = judged(store, ended)
     if as_json:
         emit({**(data or {}), "job": job.id, "status": ended.status, **dataclasses.asdict(ending)})

@@ -147,7 +147,7 @@ def test_a_queue_is_resumed_by_its_name_and_shows_every_table(store, make_sweep,
     run_sweeps(store, sweeps, LocalPool(store).open, Lines(), ["sdesweep", "run"], "night")
     code, output, _ = call("resume", "night", "--store", store.url)
     assert code == 0
-    assert output.count("FID[digits-cnn]") == 2
+    assert output.count("FID[digits-cnn] against digits-train") == 2
     assert output.index("one:") < output.index("two:")
     code, output, _ = call("resume", "two", "one", "--store", store.url, "--json")
     found = json.loads(output)

@@ -15,6 +15,7 @@ from fake_head import answers, fake_head
 from cluster import jobs_api
 from cluster.checks import failures
 from cluster.cli import main
+from cluster.cli.submitting import follow_job
 from cluster.head import Cluster
 from cluster.jobs_api import Job, Jobs, JobsError
 from cluster.submission import (
@@ -298,6 +299,18 @@ def test_doctor_ends_with_one_when_something_failed(tmp_path, monkeypatch):
     assert code == 1
     assert "failed: access: the head asks for a token; there is none" in output
     assert "copy the head's token to ~/.ray/auth_token" in output
+
+
+def test_ctrl_c_while_following_leaves_the_job_alone(store, capsys):
+    class Interrupted(Server):
+        address = "http://127.0.0.1:8265"
+
+        def follow(self, *arguments: object) -> Job:
+            raise KeyboardInterrupt
+
+    server = Interrupted()
+    assert follow_job(server, store, job("tiny-a1"), as_json=False) == 75
+    assert "tiny-a1 goes on: `sdesweep stop tiny-a1" in capsys.readouterr().err
 
 
 def test_the_queue_command_shows_reorders_and_pauses(store, make_sweep):
