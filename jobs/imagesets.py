@@ -76,7 +76,7 @@ def identify(store: Store, text: str) -> Given:
 
     Raises NotFoundError when it is nothing, or both a path and a reference.
     """
-    path, split = _path_and_split(text)
+    path, split = path_and_split(text)
     names = [*DATA_SETS, *named_references(store)]
     if path and text in names:
         raise NotFoundError(f"{text} is a reference and a path here: write ./{text} for the path")
@@ -254,7 +254,7 @@ def refuse_missing(configuration: Configuration, done: list[range]) -> None:
         )
 
 
-def _path_and_split(text: str) -> tuple[str, str | None]:
+def path_and_split(text: str) -> tuple[str, str | None]:
     """A path that exists and the split behind its last colon; an empty path where there is none."""
     if text.startswith(HUB):
         name, _, split = text.removeprefix(HUB).partition(":")

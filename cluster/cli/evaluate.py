@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("target", metavar="SWEEP[/FINGERPRINT]")
 @click.option("--extractor", "extractors", multiple=True, metavar="E[=WEIGHTS]", help="May be repeated.")
-@click.option("--reference", "references", multiple=True, metavar="R[=PATH]", help="May be repeated.")
+@click.option("--reference", "references", multiple=True, metavar="R[=PATH[:SPLIT]]", help="May be repeated.")
 @metrics_option
 @address_option
 @workers_option
@@ -85,17 +85,19 @@ def evaluate(
 
 
 def _reference(store: Store, text: str) -> DataSet:
-    """`NAME` or `NAME=PATH`. Raises RequestError or UnresolvedError."""
+    """`NAME`, `NAME=PATH` or `NAME=PATH:SPLIT`. Raises RequestError or UnresolvedError."""
     from pydantic import ValidationError
 
     from cluster.cli.common import RequestError
     from jobs.catalog import resolve_reference
+    from jobs.imagesets import path_and_split
     from jobs.reference_index import named_references
     from jobs.sections import DataSet
 
-    name, _, path = text.partition("=")
+    name, _, place = text.partition("=")
+    path, split = path_and_split(place) if place else ("", None)
     try:
-        section = DataSet(name=name, path=path or None)
+        section = DataSet(name=name, path=path or place or None, split=split)
     except ValidationError as error:
         raise RequestError(f"--reference {text}: {error.errors()[0]['msg']}") from None
     return resolve_reference(section, Path.cwd(), named_references(store)).thing
