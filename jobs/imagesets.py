@@ -40,7 +40,7 @@ from jobs.references import build_reference, load_reference
 from jobs.results import ExecutionShare, SetRecord
 from jobs.scoring import moments_of
 from jobs.sections import DataSet
-from jobs.store import Store
+from jobs.store import Store, StoreError
 from jobs.weights import send_weights
 from jobs.worker import WorkerState
 
@@ -87,7 +87,7 @@ def identify(store: Store, text: str) -> Given:
         return Given(text, kind, path, split)
     try:
         find_configuration(store, text)
-    except NotFoundError as error:
+    except (NotFoundError, StoreError) as error:
         raise NotFoundError(
             f"{text} is no file or folder, no reference ({', '.join(names)}), and no configuration: {error}"
         ) from None

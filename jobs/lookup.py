@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from jobs.configuration import Configuration
 from jobs.paths import SweepPaths
-from jobs.store import Store, StoreError
+from jobs.store import Store
 from jobs.sweep import Sweep
 
 
@@ -17,11 +17,16 @@ class NotFoundError(LookupError):
 
 def find_sweep(store: Store, name: str) -> Sweep:
     """A sweep from the store's own record of it. Raises NotFoundError."""
+    record = SweepPaths(name).resolved
     try:
-        return Sweep.from_json(store.get(SweepPaths(name).resolved))
-    except (FileNotFoundError, StoreError):
+        return Sweep.from_json(store.get(record))
+    except FileNotFoundError:
         raise NotFoundError(
             f"no sweep {name!r} in the store {store.url}; `sdesweep run SPEC --store DIR` begins one"
+        ) from None
+    except ValueError:  # of pydantic, which lists every key
+        raise NotFoundError(
+            f"{record} is no record of a sweep that this version knows: `sdesweep run SPEC` writes it anew"
         ) from None
 
 

@@ -70,21 +70,10 @@ def open_store(url: str) -> Store:
 
 
 def load_sweep(store: Store, name: str) -> Sweep:
-    """A sweep from the store's own record of it. Raises RequestError when it is not there."""
-    from jobs.paths import SweepPaths
-    from jobs.sweep import Sweep
+    """A sweep from the store's own record of it. Raises NotFoundError when it is not there."""
+    from jobs.lookup import find_sweep
 
-    record = SweepPaths(name).resolved
-    try:
-        return Sweep.from_json(store.get(record))
-    except FileNotFoundError:
-        raise RequestError(
-            f"no sweep {name!r} in the store {store.url}; `sdesweep run SPEC --store DIR` begins one"
-        ) from None
-    except ValueError:  # of pydantic, which lists every key
-        raise RequestError(
-            f"{record} is no record of a sweep that this version knows: `sdesweep run SPEC` writes it anew"
-        ) from None
+    return find_sweep(store, name)
 
 
 def expand_spec(source: str, settings: tuple[str, ...], store: str | None = None) -> Sweep:
