@@ -135,8 +135,10 @@ class SetReader:
             left_out=len(data.skipped),
         )
         with self.progress(f"features of {given.text}", len(data)) as advance:
-            groups = [range(len(data))]
-            rows = extract(self.network, 0, data.images, groups, lambda: advance(BATCH))
+            try:
+                rows = extract(self.network, 0, data.images, [range(len(data))], lambda: advance(BATCH))
+            except ValueError as error:
+                raise DatasetError(f"{given.text}: {error}") from error
         return self._held(record, rows, data.images.shape[1:])
 
     def _held(self, record: SetRecord, rows: FeatureRows, shape: tuple[int, ...]) -> FeatureSet:

@@ -197,7 +197,10 @@ def _build_part(
     before_batch: Callable[[], None],
 ) -> None:
     network = worker.extractor(store, extractor)
-    rows = extract(network, STEP, data.images[part.start : part.stop], [part], before_batch)
+    try:
+        rows = extract(network, STEP, data.images[part.start : part.stop], [part], before_batch)
+    except ValueError as error:
+        raise DatasetError(f"{data.name}: {error}") from error
     content = Content(
         kind="features",
         fingerprint=data.content_hash,

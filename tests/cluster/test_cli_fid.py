@@ -196,6 +196,15 @@ def test_wrong_requests_are_told_in_a_line(call, store, monkeypatch, arguments, 
     assert message in errors
 
 
+def test_images_that_the_extractor_does_not_read_are_told_in_a_line(call, store, npz):
+    options = ("--extractor", "digits-cnn", "--store", store.url)
+    colour = npz("colour", np.zeros((4, 3, 8, 8), np.uint8))
+    code, _, errors = call("fid", colour, "digits-train", *options)
+    assert (code, "reads 1 channels, got images with 3" in errors) == (2, True)
+    code, _, errors = call("reference", "build", "colour", "--from", colour, *options)
+    assert (code, "colour: digits-cnn reads 1 channels" in errors) == (2, True)
+
+
 def test_a_name_that_is_a_path_too_is_ambiguous(call, store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits").mkdir()
