@@ -193,3 +193,17 @@ def test_nothing_left_to_do_needs_no_cluster(call, filled):
     found = json.loads(output)
     assert found["missing"] == []
     assert all(" / score: FID[digits-cnn] " in line for line in found["lines"])
+
+
+def test_the_command_names_missing_images_and_can_be_repeated_later(call, filled):
+    (first, _) = find_sweep(filled, "tiny").configurations
+    folder = filled.root / SweepPaths("tiny").configuration(first.fingerprint).images.root
+    sorted(folder.rglob("*.json"))[1].unlink()
+    code, output, _ = call("evaluate", "tiny", "--store", filled.url, "--json")
+    assert code == 75
+    (missing,) = json.loads(output)["missing"]
+    assert (missing["configuration"], missing["missing"]) == (f"tiny/{first.fingerprint}", [[16, 32]])
+    code, output, _ = call("evaluate", "tiny", "--store", filled.url)
+    assert code == 75
+    assert "lacks the images [16, 32)" in output
+    assert "`sdesweep resume tiny" in output
