@@ -31,7 +31,18 @@ from sdesampling.checkpoints import Checkpoint, CheckpointError, read_checkpoint
 from sdesampling.configs import ModelConfig, ScoreConfig
 from sdesampling.identification import whose
 from sdesampling.models import Source, Weights, blank_networks, load_model, save_model
-from sdesampling.networks.published import PUBLISHED, architecture, place_in_training
+from sdesampling.networks.published import PUBLISHED, UNRELEASED, architecture, place_in_training
+from sdesampling.torch_files import load_weight_file
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What a finished file holds, in the words of `Added`."""
+
+    kind: str
+    parameters: int
+    source: Source | None
+    note: str
 
 
 class NotAddedError(ValueError):
@@ -46,7 +57,7 @@ class Added:
     path: str
     sha256: str
     kind: str  # of network, such as NCSN++ deep
-    parameters: int  # values of all tensors
+    parameters: int  # of its networks; 0 for an extractor
     source: dict[str, Any] | None  # of converted weights
     note: str  # where the weights come from, in words
 
@@ -77,8 +88,7 @@ def add_weights(
     target = catalog.added_folder() / f"{name}.safetensors"
     partial = target.with_name(f"{target.name}.partial")
     try:
-        kind, source, note = _write(name, files, weights, config, partial)
-        return _kept(name, partial, target, kind, source, note)
+        return _kept(name, partial, target, _write(name, files, weights, config, partial))
     finally:
         partial.unlink(missing_ok=True)
 
@@ -97,6 +107,7 @@ def _check_name(name: str) -> None:
 def _add_extractor(name: str, file: Path, config: Path | None) -> Added:
     if config is not None:
         raise NotAddedError(f"{name} is an extractor: it takes no configuration")
+    load_weight_file(file)  # says what a wrong file is
     load_extractor(name, file)
     suffix = "safetensors" if is_safetensors(file) else "pth"
     target = catalog.added_folder() / f"{name}.{suffix}"
@@ -104,44 +115,25 @@ def _add_extractor(name: str, file: Path, config: Path | None) -> Added:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, partial)
-        return _kept(name, partial, target, "extractor", None, f"copy of {file.name}")
+        return _kept(name, partial, target, _Written("extractor", 0, None, f"copy of {file.name}"))
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _kept(name: str, partial: Path, target: Path, kind: str, source: Source | None, note: str) -> Added:
+def _kept(name: str, partial: Path, target: Path, written: _Written) -> Added:
     """Move a finished file to its place, with a record of its sha256 beside it."""
-    digest, described = file_sha256(partial), None if source is None else asdict(source)
-    parameters = 0
-    if is_safetensors(partial):
-        parameters = tensor_values(partial)
-    added = Added(name, str(target), digest, kind, parameters, described, note)
+    source = None if written.source is None else asdict(written.source)
+    digest = file_sha256(partial)
     partial.replace(target)
-    catalog.record_of(target).write_text(
-        json.dumps({"sha256": digest, "kind": kind, "note": note}, indent=1) + "\n", encoding="utf-8"
-    )
-    return added
-
-
-def tensor_values(path: Path) -> int:
-    """Number of values in the tensors of a safetensors file."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118  # no mapping
-    counts = []
-    for shape in shapes:
-        count = 1
-        for size in shape:
-            count *= size
-        counts.append(count)
-    return sum(counts)
+    record = {"sha256": digest, "kind": written.kind, "note": written.note}
+    catalog.record_of(target).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return Added(name, str(target), digest, written.kind, written.parameters, source, written.note)
 
 
 def _write(
     name: str, files: Sequence[Path], weights: Weights | None, config: Path | None, target: Path
-) -> tuple[str, Source | None, str]:
-    """Write the file that is kept; return the kind of network, the source, and what to say of it."""
+) -> _Written:
+    """Write the file that is kept."""
     described = None if config is None else read_model_config_file(config)
     if described is not None:
         provide_networks(described.network_names)
@@ -157,7 +149,7 @@ def _write(
         if file.is_dir():
             raise NotAddedError(f"{file} is a folder; give files, or one folder of diffusers alone")
     if len(files) == 1 and is_safetensors(first) and "config" in safetensors_metadata(first):
-        return _copy_own(name, first, described, target)
+        return _copy_own(name, first, described, weights, target)
     if name in PUBLISHED:
         if described is not None and described != PUBLISHED[name]:
             raise NotAddedError(f"{name} is a published model of another configuration; choose another name")
@@ -172,22 +164,26 @@ def _write(
 
 
 def _copy_own(
-    name: str, file: Path, described: ModelConfig | None, target: Path
-) -> tuple[str, Source | None, str]:
+    name: str, file: Path, described: ModelConfig | None, weights: Weights | None, target: Path
+) -> _Written:
+    load_weight_file(file)  # says how much of it is there
     content = read_model_config(file)
     source = content.pop("source", None)
     found = ModelConfig.from_dict(content)
     for wanted, whose_is in ((PUBLISHED.get(name), name), (described, "--config")):
         if wanted is not None and json.loads(wanted.to_json()) != content:
             raise NotAddedError(f"{file} holds another model than {whose_is}")
+    if weights is not None and (source or {}).get("weights", weights) != weights:
+        raise NotAddedError(f"{file} was converted already, and holds {SourceSection(**source)}")
     provide_networks(found.network_names)
     load_model(file)  # raises where tensors are missing or of another shape
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(file, target)
+    kind, parameters = architecture(found), _parameters(blank_networks(found))
     note = f"copy of {file.name}"
     if source is None:
-        return architecture(found), None, note
-    return architecture(found), Source(**source), f"{note}: {SourceSection(**source)}"
+        return _Written(kind, parameters, None, note)
+    return _Written(kind, parameters, Source(**source), f"{note}: {SourceSection(**source)}")
 
 
 def _convert(
@@ -196,7 +192,7 @@ def _convert(
     checkpoints: dict[Path, Checkpoint],
     weights: Weights | None,
     target: Path,
-) -> tuple[str, Source, str]:
+) -> _Written:
     networks = blank_networks(config)
     by_role = _roles(config, checkpoints)
     _fill(networks, by_role, checkpoints, "raw", architecture(config))  # do they fit at all?
@@ -209,9 +205,18 @@ def _convert(
     source = Source(first.layout, chosen, first.step, digests)
     target.parent.mkdir(parents=True, exist_ok=True)
     save_model(target, config, networks, source)
-    note = str(SourceSection(**asdict(source)))
-    place = "" if first.step is None else place_in_training(name, first.step)
-    return architecture(config), source, note + (f"; {place}" if place else "")
+    said = [str(SourceSection(**asdict(source)))]
+    if chosen == "ema" and first.decay is not None:
+        said.append(f"of decay {first.decay:g}")
+    if name in UNRELEASED:
+        said.append("the published weights of this name were never released, so these are others")
+    elif first.step is not None and (place := place_in_training(name, first.step)):
+        said.append(place)
+    return _Written(architecture(config), _parameters(networks), source, "; ".join(said))
+
+
+def _parameters(networks: Mapping[str, nn.Module]) -> int:
+    return sum(each.numel() for network in networks.values() for each in network.parameters())
 
 
 def _fill(

@@ -230,7 +230,9 @@ def _tell(added: Added, as_json: bool) -> None:
     if as_json:
         emit(dataclasses.asdict(added))
         return
-    click.echo(f"{added.name}: {added.kind}" + (f", {added.parameters:,} values" if added.parameters else ""))
+    click.echo(
+        f"{added.name}: {added.kind}" + (f", {added.parameters:,} parameters" if added.parameters else "")
+    )
     click.echo(f"  {added.note}")
     click.echo(f"  kept as {added.path}, sha256 {added.sha256}")
 

@@ -42,7 +42,7 @@ def gan(folder: Path) -> list[Path]:
 def test_a_life_of_added_weights(gan: list[Path]):
     code, output, _ = call("add", *gan, "--as", "mnist_mlp_gan")
     assert code == 0
-    assert "MLP GAN, 550,929 values" in output
+    assert "MLP GAN, 550,929 parameters" in output
     assert "raw weights of a state dict" in output
     code, output, _ = call("list", "--json")
     states = {each["name"]: each["state"] for each in json.loads(output)["weights"]}

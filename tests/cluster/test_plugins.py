@@ -54,7 +54,7 @@ def examples(folder: Path, install) -> Path:  # noqa: F811
         "add", folder / "unet.pth", "--as", "mine/mnist-unet", "--config", network / "model.yaml"
     )
     assert code == 0
-    assert "mnist-unet, 69,457 values" in output
+    assert "mnist-unet, 69,457 parameters" in output
     shutil.copy(EXAMPLES / "sweep.yaml", folder)
     return folder
 

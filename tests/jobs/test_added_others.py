@@ -260,6 +260,10 @@ def test_the_kind_of_a_wrong_file_is_named(folder: Path):
         CheckpointError, match=r"it holds weights of SN-GAN \(the generator of cifar10_sngan\), not DDPM"
     ):
         add_weights("vp/cifar10_ddpm", [folder / "netG.pth"], weights="raw")
+    (folder / "page.pth").write_text("<!doctype html><title>Sign in</title>")
+    for name in ("inception", "vp/cifar10_ddpm"):
+        with pytest.raises(CheckpointError, match="is an HTML page"):
+            add_weights(name, [folder / "page.pth"])
     torch.save({"state": {}, "param_groups": []}, folder / "adam.pth")
     with pytest.raises(CheckpointError, match="holds no weights of a network, but the state of an optimizer"):
         add_weights("vp/cifar10_ddpm", [folder / "adam.pth"])
