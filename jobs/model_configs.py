@@ -1,7 +1,8 @@
 """Configurations of models as files of their own, for checkpoints that do not say what network they are of.
 
 JSON, or YAML as specs have it: this project's keys, or the data that score_sde, NCSN and NCSNv2 were
-configured by. What they mean is known in `sdesampling.upstream_configs`.
+configured by; score_sde's own Python files are read, not run. What they mean is known in
+`sdesampling.upstream_configs`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from jobs.modelfiles import UnresolvedError
 from jobs.problems import SpecError
+from jobs.python_configs import read_python_config
 from sdesampling.configs import ModelConfig, ModelError
 from sdesampling.upstream_configs import model_config
 
@@ -32,8 +34,9 @@ def read_model_config_file(path: Path) -> ModelConfig:
     if path.stat().st_size > MAX_BYTES:
         raise UnresolvedError(f"{path}: {path.stat().st_size:,} bytes are no configuration")
     try:
-        text = path.read_text(encoding="utf-8")
-        content = parse(_NAMESPACE.sub("", text), str(path))
+        if path.suffix == ".py":
+            return model_config(read_python_config(path))
+        content = parse(_NAMESPACE.sub("", path.read_text(encoding="utf-8")), str(path))
         return model_config(content)
     except UnicodeDecodeError:
         raise UnresolvedError(f"{path} is no text: a configuration is JSON or YAML") from None

@@ -26,7 +26,8 @@ config_option = click.option(
     "--config",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="What the networks are, where NAME is no published model: JSON or YAML (docs/models.md).",
+    help="What the networks are, where NAME is no published model: JSON, YAML, or a configuration of "
+    "score_sde (docs/models.md).",
 )
 
 
