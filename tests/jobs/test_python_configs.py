@@ -94,14 +94,14 @@ def test_defaults_may_lie_beside_the_file(own: Path, tmp_path: Path):
     ("line", "message"),
     [
         ("open('/tmp/x', 'w').write('run')", "is more than setting a value, and is never run"),
-        ("model.nf = int(__import__('os').environ['NF'])", "line 6: .* is never run"),
+        ("m.nf = int(__import__('os').environ['NF'])", "line 6: .* is never run"),
         ("for i in range(3): pass", "is never run"),
-        ("model[0] = 1", "is never run"),
+        ("m[0] = 1", "is never run"),
     ],
 )
 def test_nothing_is_run(tmp_path: Path, line: str, message: str):
     (tmp_path / "bad.py").write_text(
-        f"def get_config():\n  config = C.ConfigDict()\n  model = config.model\n\n\n  {line}\n  return model\n"
+        f"def get_config():\n  config = C.ConfigDict()\n  m = config.model\n\n\n  {line}\n  return m\n"
     )
     with pytest.raises(UnresolvedError, match=message):
         read_python_config(tmp_path / "bad.py")
