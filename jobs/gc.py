@@ -50,7 +50,7 @@ class GcReport:
     older_than: float  # seconds
     removed: bool
     found: list[Garbage] = field(default_factory=list)
-    left_alone: list[str] = field(default_factory=list)  # sweeps at which a driver is at work
+    left_alone: list[str] = field(default_factory=list)  # folders that a driver is at work in
 
     @property
     def bytes(self) -> int:
@@ -79,20 +79,22 @@ def collect_garbage(
     quarantine: also remove quarantined files, which are kept for people to look at.
     removing: told how many files are to be removed; the function that it gives is told of each.
 
-    With a limit below one hour, a sweep at which a driver is at work is left alone: its attempts could be
-    between their file and their marker. Raises OSError.
+    With a limit below one hour, a sweep at which a driver is at work is left alone, with all that sweeps
+    share: attempts could be between their file and their marker. Raises OSError.
     """
     report = GcReport(store.url, older_than, not dry_run)
     entries: dict[str, list[Entry]] = {}  # by the first folder: sweeps, references, ...
     for entry in store.list(""):
         entries.setdefault(entry.name.partition("/")[0], []).append(entry)
-    now = time.time()
-    for root, below in sorted(entries.items()):
-        state = lease.inspect(store, SweepPaths(root))
-        if state is not None and state.alive and older_than < SAFE:
-            report.left_alone.append(root)
+    states = {root: lease.inspect(store, SweepPaths(root)) for root in sorted(entries)}
+    alive = {root for root, state in states.items() if state is not None and state.alive}
+    if alive and older_than < SAFE:
+        report.left_alone = [root for root, state in states.items() if root in alive or state is None]
+    old = _Old(time.time() - older_than)
+    for root, state in states.items():
+        below = entries[root]
+        if root in report.left_alone:
             continue
-        old = _Old(now - older_than)
         report.found += _orphans(store, below, old)
         report.found += _snapshots(below, old)
         report.found += _leases(below, old, state)
@@ -105,9 +107,11 @@ def collect_garbage(
     for item in report.found if not dry_run else ():
         store.delete(item.name)
         advance(1)
-    report.found += [Garbage("temporary", entry.name, entry.size) for entry in store.leftovers(older_than)]
-    if not dry_run:
-        store.discard_leftovers(older_than)
+    if not report.left_alone:
+        left = store.leftovers(older_than)
+        report.found += [Garbage("temporary", entry.name, entry.size) for entry in left]
+        if not dry_run:
+            store.discard_leftovers(older_than)
     return report
 
 
