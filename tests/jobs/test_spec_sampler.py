@@ -9,6 +9,7 @@ from PIL import Image
 from shards import Context, paths, prepare
 from spec_files import SDES, problems_of, sweep_of, write_model, write_models
 
+from jobs import provenance
 from jobs.assignment import Assignment, Receipt
 from jobs.configuration import Configuration, canonical_sampler
 from jobs.datasets import read_dataset
@@ -212,7 +213,7 @@ def test_the_last_time_is_settled(folder: Path, kind: str):
             "sampler.sigma_max: 1 is not above",
         ),
         ("ve", "{kind: edm, sigma_max: 1.0, sigma_min: 2.0}", "sampler.sigma_max: 1 is not above"),
-        ("ve", "{kind: edm, sigma_max: 60}", "sampler.sigma_max: 60 is above that of ve, 50"),
+        ("ve", "{kind: edm, sigma_max: 60}", "sampler.sigma_max: 60 is above that of ve, 8"),
         ("ve", "{kind: edm, sigma_min: 0.001}", "sampler.sigma_min: 0.001 is below that of ve, 0.01"),
         ("ve", "{kind: ode, interpolate: 2}", "group_size: 3 is no multiple of sampler.interpolate 2"),
         (
@@ -359,3 +360,18 @@ def test_classes_are_part_of_the_identity_of_conditional_models_alone(folder: Pa
     ]
     assert prints[0] == prints[1] != prints[2]
     assert "classes" not in configured(folder, "{kind: edm}").canonical()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "together"),
+    [("{kind: ode, interpolate: 4}", 4), ("{kind: ode}", None)],
+)
+def test_scores_of_images_that_depend_on_each_other_say_so(folder: Path, sampler: str, together: int | None):
+    spec = (
+        "name: trial\nmodel: digits-ve\nsamples: 128\ngroup_size: 64\nextractor: digits-cnn\n"
+        f"reference: digits-train\nsampler: {sampler}\n"
+    )
+    (found,) = sweep_of(folder, spec).configurations
+    warnings = provenance.warnings(found, found.extractors[0], (), 1248)
+    expected = [f"images come in runs of {together} that depend on each other"] if together else []
+    assert [warning.split(" (")[0] for warning in warnings] == expected
