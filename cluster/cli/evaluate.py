@@ -72,16 +72,17 @@ def evaluate(
         metrics=None if metrics is None else tuple(asked),
     )
     chosen = find_configurations(opened, target)
+    left_out: list[str] = []
     if strict:
         refuse_impossible(opened, request, chosen)
     else:
         request, left_out = without_impossible(opened, request, chosen)
-        for reason in left_out:
-            click.echo(f"left out: {reason}", err=True)
+        if not as_json:
+            click.echo("\n".join(f"left out: {reason}" for reason in left_out), err=True)
     files = {digest: str(path) for item in found for digest, path in item.files.items()}
     evaluation = Evaluation(request, files, chosen)
     outcome = _run(opened, sweep, evaluation, address, workers, as_json)
-    return _show_end(opened, sweep, evaluation, outcome, as_json)
+    return _show_end(opened, sweep, evaluation, outcome, left_out, as_json)
 
 
 def _reference(store: Store, text: str) -> DataSet:
@@ -122,7 +123,14 @@ def _run(
         return run_sweep(store, sweep, open_pool, display, sys.argv, preparing=evaluation.prepare)
 
 
-def _show_end(store: Store, sweep: Sweep, evaluation: Evaluation, outcome: Outcome, as_json: bool) -> int:
+def _show_end(
+    store: Store,
+    sweep: Sweep,
+    evaluation: Evaluation,
+    outcome: Outcome,
+    left_out: list[str],
+    as_json: bool,
+) -> int:
     missing = [
         {
             "configuration": f"{sweep.name}/{item.fingerprint}",
@@ -133,7 +141,7 @@ def _show_end(store: Store, sweep: Sweep, evaluation: Evaluation, outcome: Outco
     ]
     code = INCOMPLETE if missing and outcome.exit_code == 0 else outcome.exit_code
     ended: dict[str, Any] = {"sweep": sweep.name, "store": store.url, "exit_code": code}
-    ended |= {"reason": outcome.reason, "missing": missing}
+    ended |= {"reason": outcome.reason, "missing": missing, "left_out": left_out}
     if not outcome.complete:
         if as_json:
             emit(ended)

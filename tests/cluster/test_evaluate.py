@@ -187,6 +187,18 @@ def test_wrong_requests_are_told_in_a_line(call, filled, arguments, message):
     assert message in errors
 
 
+def test_all_metrics_are_those_that_can_be_had_and_the_others_are_said(call, filled):
+    metrics = ("fid", "is", "kid", "precision_recall", "density_coverage", "memorisation")
+    run(filled, evaluation(filled, metrics=metrics))
+    code, output, _ = call("evaluate", "tiny", "--metrics", "all", "--store", filled.url, "--json")
+    assert code == 0
+    found = json.loads(output)
+    assert [reason.partition(": ")[2] for reason in found["left_out"]] == [
+        "fid_infinity needs at least 780 images, there are 40"
+    ]
+    assert "KID[digits-cnn]" in found["lines"][0]
+
+
 def test_nothing_left_to_do_needs_no_cluster(call, filled):
     code, output, _ = call("evaluate", "tiny", "--store", filled.url, "--json")
     assert code == 0

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import sys
+import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +197,67 @@ def test_what_is_wrong_is_named(tmp_path: Path, make: object, message: str) -> N
 def test_unknown_name_without_a_path_lists_the_known_ones() -> None:
     with pytest.raises(DatasetError, match=r"unknown data set 'cifar10'.*digits-train"):
         read_dataset("cifar10")
+
+
+class HubRows:
+    """As much of a data set of the library `datasets` as is used here."""
+
+    def __init__(self, columns: dict[str, list[object]]) -> None:
+        self._columns = columns
+
+    @property
+    def column_names(self) -> list[str]:
+        return list(self._columns)
+
+    def select_columns(self, names: list[str]) -> HubRows:
+        return HubRows({name: self._columns[name] for name in names})
+
+    def cast_column(self, name: str, feature: object) -> HubRows:
+        assert feature == "encoded"
+        return self
+
+    def __iter__(self) -> Iterator[dict[str, object]]:
+        return (
+            dict(zip(self._columns, row, strict=True)) for row in zip(*self._columns.values(), strict=True)
+        )
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, HubRows]:
+    """Split -> rows of the only data set that there is."""
+    splits: dict[str, HubRows] = {}
+
+    def load_dataset(name: str, split: str) -> HubRows:
+        if split not in splits:
+            raise ValueError(f"Unknown split {split!r}")
+        return splits[split]
+
+    library = types.SimpleNamespace(
+        load_dataset=load_dataset,
+        Image=lambda decode: "decoded" if decode else "encoded",
+        exceptions=types.SimpleNamespace(DatasetsError=RuntimeError),
+    )
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    return splits
+
+
+def test_a_data_set_of_the_hub_is_read_as_it_is_encoded_there(
+    hub: dict[str, HubRows], tmp_path: Path
+) -> None:
+    pixels = images(3, 3)
+    (tmp_path / "c.png").write_bytes(png(pixels[2]))
+    cells: list[object] = [{"bytes": png(image), "path": None} for image in pixels[:2]]
+    hub["train"] = HubRows(
+        {"img": [*cells, {"bytes": None, "path": str(tmp_path / "c.png")}], "label": [1, 2, 3]}
+    )
+    np.testing.assert_array_equal(read_dataset("mine", "datasets:some/set", "train").images, pixels)
+    with pytest.raises(DatasetError, match="has splits: choose one with --split"):
+        read_dataset("mine", "datasets:some/set")
+    with pytest.raises(DatasetError, match="split test, cannot be loaded: Unknown split 'test'"):
+        read_dataset("mine", "datasets:some/set", "test")
+
+
+def test_a_data_set_of_the_hub_without_images_is_refused(hub: dict[str, HubRows]) -> None:
+    hub["train"] = HubRows({"text": ["a"]})
+    with pytest.raises(DatasetError, match=r"no column 'image' or 'img', only \['text'\]"):
+        read_dataset("mine", "datasets:some/set", "train")
