@@ -32,6 +32,14 @@ if TYPE_CHECKING:
 @click.option("--expect-reference", metavar="R", help="What it was measured against.")
 @click.option("--extractor", metavar="E[=WEIGHTS]", help="Feature network; CONFIG's own, or inception.")
 @click.option("--count", type=click.IntRange(min=2), metavar="N", help="Images behind mu and sigma.")
+@click.option(
+    "--budget",
+    type=click.IntRange(min=50),
+    default=2000,
+    show_default=True,
+    metavar="N",
+    help="Most images of a side that pass through the network again for one comparison.",
+)
 @click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be used, and say so.")
 @store_option
 @command
@@ -43,6 +51,7 @@ def audit(
     expect_reference: str | None,
     extractor: str | None,
     count: int | None,
+    budget: int,
     skip_unreadable: bool,
     store: str,
     as_json: bool,
@@ -76,7 +85,7 @@ def audit(
     else:
         evidence = audited_sets(reader, given, against)
     real = None if expect_reference is None else reader.open(identify(opened, expect_reference))
-    evidence = expecting(evidence, expect, expect_samples, real)
+    evidence = replace(expecting(evidence, expect, expect_samples, real), budget=budget)
     found = examine(evidence) if as_json else examine(evidence, progress=_progress)
     if as_json:
         emit(as_data(found))

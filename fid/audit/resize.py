@@ -10,6 +10,8 @@ from fid.audit.finding import SIGNIFICANT, HypothesisTest, Outcome
 from fid.audit.sampling import measure, subset
 from fid.audit.shown import explanation_of, outcome_of
 
+COMPARED = 128  # images that are resized by every filter
+
 REMEDY = (
     "make both sides' features with one resize, that of the expected value (TensorFlow 1 bilinear for FID)"
 )
@@ -57,7 +59,7 @@ def _spread(evidence: Evidence, numbers: dict[str, float | int | str]) -> float 
     resizes = {name: variant for name, variant in evidence.variants.items() if name.startswith("resize")}
     if images is None or evidence.extractor is None or not resizes or evidence.distance is None:
         return None
-    some = images[subset(len(images), evidence.budget // (1 + len(resizes)), evidence.seed)]
+    some = images[subset(len(images), min(evidence.budget, COMPARED), evidence.seed)]
     reference = evidence.reference.statistics
     own = measure(features_of(evidence.extractor, some), reference).value
     changes = []
