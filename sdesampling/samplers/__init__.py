@@ -18,7 +18,7 @@ from sdesampling.samplers.predictor_corrector import PredictorCorrector
 from sdesampling.samplers.prior import PriorDecoding
 from sdesampling.samplers.real import RealImages
 
-VERSION = 1  # raised whenever the same configuration gives other images
+VERSION = 2  # raised whenever the same configuration gives other images
 
 SAMPLERS: dict[str, type[Sampler]] = {
     sampler.kind: sampler
