@@ -47,6 +47,7 @@ class JointObserver:
         """members: by the sweep's name."""
         self._members = dict(members)
         self._open = dict(members)  # not closed yet
+        self._postponed: set[str] = set()  # done, and closed at the end
         self._queue = queue
         self._standing = standing
         self._display = display
@@ -77,9 +78,8 @@ class JointObserver:
         self._standing.look(self.note)
         for name, member in list(self._open.items()):
             member.tick(account)
-            if len(self._open) > 1 and self._done(name, account):
-                self._close(name, Outcome(complete=True, failed=member.failed), account)
-                self.note(f"{name} is done; {', '.join(self._open)} left")
+            if len(self._open) > 1 and name not in self._postponed and self._done(name, account):
+                self._close_early(name, account)
         self._display.tick(account)
 
     def end(self, outcome: Outcome, account: Account) -> None:
@@ -99,11 +99,22 @@ class JointObserver:
         return self._members[assignment.sweep].replan(assignment)
 
     def _done(self, sweep: str, account: Account) -> bool:
-        at_work = any(run.assignment.sweep == sweep for run in account.running.values())
-        return not at_work and not self._queue.left(sweep)
+        running = account.running.values()
+        return not self._queue.left(sweep) and all(run.assignment.sweep != sweep for run in running)
+
+    def _close_early(self, sweep: str, account: Account) -> None:
+        """Close a sweep while others go on, which a store that fails now must not end."""
+        try:
+            self._close(sweep, Outcome(complete=True, failed=self._open[sweep].failed), account)
+        except OSError as error:
+            self._postponed.add(sweep)
+            self.note(f"{sweep} is done; its results are written at the end, for now they cannot be: {error}")
+        else:
+            self.note(f"{sweep} is done; {', '.join(self._open)} left")
 
     def _close(self, sweep: str, outcome: Outcome, account: Account) -> None:
-        self._open.pop(sweep).close(outcome, account)
+        self._open[sweep].close(outcome, account)
+        del self._open[sweep]
 
 
 class Standing:

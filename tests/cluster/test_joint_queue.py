@@ -22,7 +22,9 @@ from jobs import runrecord
 from jobs.assignment import Assignment
 from jobs.paths import SweepPaths
 from jobs.queue_state import QueueState, UnknownSweepError, begin_queue, queue_names, read_queue, write_queue
+from jobs.report import write_report
 from jobs.results import SweepResults
+from jobs.store import LocalStore
 
 
 def work(name: str, shards: int, model: str = "m", priority: int = 0) -> ConfigurationWork:
@@ -176,6 +178,25 @@ def test_a_change_of_the_queue_is_picked_up_while_it_runs(store, make_sweep, mon
     assert finished == ["two is done; one left"]
     state = json.loads(store.get("queues/one.json"))
     assert (state["sweeps"], state["paused"]) == (["two", "one"], [])
+
+
+def test_results_that_cannot_be_written_at_once_are_written_at_the_end(store, make_sweep, monkeypatch):
+    failing = {"one"}
+
+    def write(store: LocalStore, name: str) -> str:
+        if name in failing:
+            failing.remove(name)
+            raise OSError(28, "No space left on device")
+        return write_report(store, name)
+
+    monkeypatch.setattr("jobs.report.write_report", write)
+    sweeps, lines = [make_sweep(name="one"), make_sweep(name="two")], Lines()
+    outcome = run_sweeps(store, sweeps, LocalPool(store).open, lines, ["sdesweep"], "one")
+    assert outcome.exit_code == 0
+    assert any("one is done; its results are written at the end" in note for note in lines.notes)
+    for name in ("one", "two"):
+        assert SweepResults.model_validate_json(store.get(SweepPaths(name).results)).complete
+        assert runrecord.runs(store, SweepPaths(name))[0].outcome == "done"
 
 
 def test_a_stopped_run_says_which_sweeps_are_done(store, make_sweep):
