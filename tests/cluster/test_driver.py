@@ -445,11 +445,11 @@ def test_random_faults_lose_nothing_and_double_nothing(seed):
 
 
 def test_many_shards_are_cheap():
-    """Linear in the number of shards: 40,000 in 100 configurations within seconds."""
+    """Linear in the number of shards: 40,000 in 100 configurations within seconds of CPU time."""
     run = Run(FakePool(64), {f"c{i:03d}": 400 for i in range(100)})
-    start = time.perf_counter()
+    start = time.process_time()
     assert run().exit_code == 0
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_a_reduction_waits_for_its_reference():
