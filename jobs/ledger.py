@@ -136,6 +136,12 @@ class Listing:
         for entry in store.list(root):
             self._sizes.setdefault(entry.name.rsplit("/", 2)[0], {})[entry.name] = entry.size
 
+    def folders(self, parent: str) -> list[str]:
+        """Names of the range folders right below a folder."""
+        return sorted(
+            root.removeprefix(f"{parent}/") for root in self._sizes if root.startswith(f"{parent}/")
+        )
+
     def markers(self, folder: RangeFolder) -> list[range]:
         """Ranges of the markers in a folder."""
         found = map(marker_range, self._sizes.get(folder.root, ()))

@@ -111,9 +111,14 @@ class ConfigurationPaths:
     def images(self) -> RangeFolder:
         return RangeFolder(f"{self.root}/images")
 
+    @property
+    def features_folder(self) -> str:
+        """Where each extractor has a folder of its own."""
+        return f"{self.root}/features"
+
     def features(self, extractor: str) -> RangeFolder:
         """Feature files of one extractor, named by its key (name and hash of its identity)."""
-        return RangeFolder(f"{self.root}/features/{extractor}")
+        return RangeFolder(f"{self.features_folder}/{extractor}")
 
     @property
     def snapshots(self) -> RangeFolder:

@@ -99,11 +99,11 @@ def _features(
 ) -> dict[str, tuple[RangeFolder, list[Marker], list[Damage]]]:
     """Folder, whole markers and damage, by the extractor's key."""
     root = StorePaths().reference_features_folder(name, record.content)
-    keys = sorted({entry.name.removeprefix(f"{root}/").split("/")[0] for entry in store.list(root)})
+    listing = Listing(store, root)
     found = {}
-    for key in keys:
+    for key in listing.folders(root):
         folder = StorePaths().reference_features(name, record.content, key)
-        found[key] = (folder, *Listing(store, folder.root).committed(folder))
+        found[key] = (folder, *listing.committed(folder))
     return found
 
 

@@ -143,14 +143,14 @@ def _configuration_checks(
     paths = SweepPaths(sweep).configuration(configuration.fingerprint)
     if store.size(paths.spec) is not None:
         yield _Check(store, paths.root, paths.spec, partial(_compare_spec, store, paths.spec, configuration))
-    keys = [found.key for found in configuration.extractors]
+    listing = Listing(store, paths.root)
+    keys = listing.folders(paths.features_folder)  # also those that `evaluate` made
     ledger = scan(store, paths, keys)
     yield from _range_checks(store, paths.root, paths.images, ledger.images, ledger.damaged, committed_images)
     for key in keys:
         yield from _range_checks(
             store, paths.root, paths.features(key), ledger.features[key], [], committed_features
         )
-    listing = Listing(store, paths.root)
     named = {name for damage in ledger.damaged for name in damage.names}
     named |= {data_name(paths.images, marker) for marker in ledger.images}
     named |= {data_name(paths.features(key), m) for key in keys for m in ledger.features[key]}

@@ -25,6 +25,7 @@ from jobs.results import Result, SweepResults
 from jobs.sections import DataSet
 from jobs.spec import ExtractorSection
 from jobs.store import LocalStore
+from jobs.verify import verify
 from jobs.work import MissingImagesError, perform
 from jobs.worker import WorkerState
 
@@ -161,6 +162,17 @@ def test_damaged_images_are_set_aside_and_never_made_again(filled, other):
     with pytest.raises(MissingImagesError, match=r"images \[0, 16\) are not whole.*sdesweep resume tiny"):
         perform(shard, filled, WorkerState(), LocalPool(filled))
     assert not damaged.exists()
+
+
+def test_verify_reads_the_features_of_evaluations_too(filled, other):
+    run(filled, evaluation(filled, other))
+    assert verify(filled, "tiny").intact
+    damaged = next(filled.root.glob(f"tiny/*/features/{other.thing.key}/**/*.parquet"))
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    (problem,) = verify(filled, "tiny").problems
+    assert other.thing.key in problem.file
 
 
 def test_a_reference_of_the_users_own(filled, call, tmp_path):
