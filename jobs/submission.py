@@ -56,20 +56,39 @@ def settle(sweep: Sweep, hardware: Hardware, weights: Callable[[str], Path] | No
 
 def settle_precision(sweep: Sweep, hardware: Hardware) -> Sweep:
     """The sweep with `precision: auto` decided, on which fingerprints depend."""
-    gpus = _with_gpus(sweep.resources, hardware).gpus or 0
-    configurations = tuple(
-        each if each.precision != "auto" else _with_precision(each, hardware.bfloat16(gpus))
-        for each in sweep.configurations
-    )
-    return sweep.model_copy(update={"configurations": configurations})
+    faster = hardware.bfloat16(_with_gpus(sweep.resources, hardware).gpus or 0)
+    possible: dict[str, bool] = {}  # by model
+    configurations = []
+    for each in sweep.configurations:
+        if each.precision == "auto":
+            key = canonical_json(each.model.identity)
+            if key not in possible:
+                possible[key] = faster and _has_bfloat16(sweep, each.model)
+            each = _with_precision(each, possible[key])
+        configurations.append(each)
+    return sweep.model_copy(update={"configurations": tuple(configurations)})
 
 
 def _with_precision(configuration: Configuration, bfloat16: bool) -> Configuration:
-    """bfloat16 while noise dwarfs its error, for score networks where it is faster; else float32."""
+    """bfloat16 while noise dwarfs its error, where it is faster; else float32."""
     changes: dict[str, object] = {"precision": "float32"}
-    if bfloat16 and configuration.model.family == "score":
+    if bfloat16:
         changes = {"precision": "bfloat16", "float32_below": FLOAT32_BELOW}
     return configuration.model_copy(update=changes)
+
+
+def _has_bfloat16(sweep: Sweep, model: Model) -> bool:
+    """Whether a model is a score network that has bfloat16; one that is not here is taken to have it."""
+    if model.family != "score" or model.missing:
+        return model.family == "score"
+    import torch  # takes seconds, and so do the others
+
+    from sdesampling.models import read_config
+
+    (digest,) = (digest for digest in model.weights.values() if digest is not None)
+    with torch.device("meta"):
+        networks = read_config(Path(sweep.files[digest])).networks()
+    return all(hasattr(network, "set_precision") for network in networks.values())
 
 
 def _with_gpus(resources: Resources, hardware: Hardware) -> Resources:

@@ -6,6 +6,7 @@ from jobs.hardware import Hardware, hardware_here
 from jobs.specfile import load_spec
 from jobs.submission import FLOAT32_BELOW, MAX_MICRO_BATCH, micro_batch_for, settle, settle_precision
 from jobs.sweep import Sweep, expand
+from sdesampling.networks.ncsnpp import NCSNpp
 
 PLAIN = Hardware()
 FAST = Hardware(cpu_bfloat16=True)
@@ -82,6 +83,12 @@ def test_networks_of_other_families_stay_in_float32(sweep):
     more = "sweep: {axes: {cell: {a: {model: digits-gan, sampler: {kind: prior}}, b: {}}}}\nprecision: auto\n"
     precisions = {each.row: each.precision for each in settle(sweep(more), FAST).configurations}
     assert precisions == {"a": "float32", "b": "bfloat16"}
+
+
+def test_networks_without_a_form_in_bfloat16_stay_in_float32(sweep, monkeypatch):
+    monkeypatch.delattr(NCSNpp, "set_precision")
+    (configuration,) = settle(sweep("precision: auto\n"), FAST).configurations
+    assert configuration.precision == "float32"
 
 
 def test_micro_batches_fit_and_are_powers_of_two_at_most_a_group(sweep):
