@@ -17,6 +17,7 @@ from cluster.cli import main
 from cluster.cli.common import RequestError
 from cluster.cli.hours import When, nights_of
 from cluster.cli.submitting import _passed_on
+from cluster.display import Silence
 from cluster.driver import DRAIN_GRACE, Driver
 from cluster.nights import LEAD, NAP, Nights, run_nights
 from cluster.run import run_sweep
@@ -161,14 +162,14 @@ class NoPool:
 
 
 def test_outside_the_window_no_pool_is_opened_and_the_record_says_incomplete(store, make_sweep):
-    outcome = run_sweep(store, make_sweep(), NoPool().open, Silent(), ["run"], lambda: "closed")
+    outcome = run_sweep(store, make_sweep(), NoPool().open, Silence(), ["run"], lambda: "closed")
     assert (outcome.exit_code, outcome.closed, outcome.reason) == (75, True, "closed")
     (record,) = runrecord.runs(store, SweepPaths("tiny"))
     assert (record.outcome, record.exit_code) == ("incomplete", 75)
 
 
 def test_what_is_finished_is_finished_at_any_hour(filled, make_sweep):
-    assert run_sweep(filled, make_sweep(), NoPool().open, Silent(), ["run"], lambda: "closed").complete
+    assert run_sweep(filled, make_sweep(), NoPool().open, Silence(), ["run"], lambda: "closed").complete
 
 
 def test_a_closed_window_in_the_middle_resumes_in_the_next_to_the_same_bits(store, filled_bits, make_sweep):
@@ -177,12 +178,12 @@ def test_a_closed_window_in_the_middle_resumes_in_the_next_to_the_same_bits(stor
         store,
         make_sweep(),
         LocalPool(store, performed.append).open,
-        Silent(),
+        Silence(),
         ["run"],
         lambda: "closed" if len(performed) >= 3 else "",
     )
     assert first.closed
-    assert run_sweep(store, make_sweep(), LocalPool(store).open, Silent(), ["run"]).complete
+    assert run_sweep(store, make_sweep(), LocalPool(store).open, Silence(), ["run"]).complete
     assert bits(store) == filled_bits
 
 
@@ -243,17 +244,6 @@ def test_until_must_be_a_time_to_come(spec, tmp_path):
         result = CliRunner().invoke(main, command)
         assert result.exit_code == 2
         assert f"--until '{text}' {message}" in result.stderr
-
-
-class Silent:
-    def note(self, text: str, about: object = None) -> None:
-        pass
-
-    def begin(self, goals: object) -> None:
-        pass
-
-    def tick(self, account: object) -> None:
-        pass
 
 
 def test_sweeps_that_run_together_need_one_window(make_sweep):

@@ -12,6 +12,7 @@ from local_pool import LocalPool
 from test_driver import Run
 
 from cluster.cli import main
+from cluster.display import Silence
 from cluster.pool import Event as PoolEvent
 from cluster.pool import Lost, NodeJoined, NodeLost, Ready
 from cluster.run import run_sweep
@@ -24,17 +25,6 @@ from jobs.paths import SweepPaths
 
 PATHS = SweepPaths("tiny")
 NIGHT = datetime(2026, 11, 21, 1, 14, tzinfo=UTC)
-
-
-class Silent:
-    def note(self, text: str, about: object = None) -> None:
-        pass
-
-    def begin(self, goals: object) -> None:
-        pass
-
-    def tick(self, account: object) -> None:
-        pass
 
 
 class LosingPool(LocalPool):
@@ -59,7 +49,7 @@ class LosingPool(LocalPool):
 @pytest.fixture
 def told(store, make_sweep) -> list[str]:
     pool = LosingPool(store)
-    assert run_sweep(store, make_sweep(), pool.open, Silent(), ["run"]).complete
+    assert run_sweep(store, make_sweep(), pool.open, Silence(), ["run"]).complete
     return [sentence.text for sentence in story(store, PATHS)]
 
 
@@ -217,7 +207,7 @@ def test_logs_survive_a_kill_of_the_driver(store, make_sweep):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(observer.RunObserver, "end", lambda self, outcome: None)
         with pytest.raises(Killed):
-            run_sweep(store, make_sweep(), LocalPool(store, kill).open, Silent(), ["run"])
+            run_sweep(store, make_sweep(), LocalPool(store, kill).open, Silence(), ["run"])
     told = [sentence.text for sentence in story(store, PATHS)]
     assert told[0].startswith("run began on")
     assert "it was killed" in told[-1]

@@ -12,6 +12,9 @@ import time
 
 from conftest import TIMEOUT, descendants, finish, kill_all, name_of, wait_until, worker_processes
 
+from cluster.story import story
+from jobs.paths import SweepPaths
+
 
 def test_an_undisturbed_run_makes_exactly_what_was_asked(undisturbed):
     found = {
@@ -47,6 +50,9 @@ def test_driver_killed_then_run_with_one_worker_and_another_shard_size(site, run
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
     assert site.status()["driver"]["state"] == "dead"
+    told = [sentence.text for sentence in story(site.store, SweepPaths(str(site.status()["sweep"])))]
+    assert any(text.startswith("2 workers ready on ") for text in told)  # its log survives it
+    assert "it was killed with" in told[-1]
     end = time.monotonic() + TIMEOUT
     while any(name_of(pid).startswith("ray::ShardWorker") for pid in workers):
         assert time.monotonic() < end, "workers outlive their driver"
