@@ -56,7 +56,7 @@ def _alive(store: Store, paths: SweepPaths) -> bool:
 def _killed(record: RunRecord) -> Sentence:
     text = f"last sign of life of the run on {record.host}: it was killed"
     if record.under_way:
-        lost = f"up to {duration(record.seconds_at_risk)} of work lost"
+        lost = f"about {duration(record.seconds_at_risk)} of work lost"
         text += f" with {_count(record.under_way, 'shard')} under way, {lost}"
     at = datetime.fromisoformat(record.updated)
     return Sentence(record.run_id, at, "killed", text, record.under_way, record.seconds_at_risk)

@@ -141,7 +141,7 @@ def test_a_killed_driver_is_told_of_once_somebody_else_is_sure(store):
     lease.release()
     (sentence,) = story(store, PATHS)
     assert sentence.kind == "killed"
-    assert sentence.text.endswith("it was killed with 3 shards under way, up to 41 s of work lost")
+    assert sentence.text.endswith("it was killed with 3 shards under way, about 41 s of work lost")
 
 
 def test_lost_work_is_counted_from_the_last_snapshot():
