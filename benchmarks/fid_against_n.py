@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fid.audit.faults import jpeg
+from fid.audit.damage import jpeg
 from fid.audit.sampling import measure
 from fid.extractors import Extractor, load_extractor
 from fid.extractors.base import load_weights, read_weights

@@ -6,26 +6,29 @@ like the ones in question, it has its name. It must not know how likeness is mea
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from PIL import Image
-from torch.nn.functional import affine_grid, grid_sample, interpolate
 
+from fid.audit.damage import (
+    Array,
+    Images,
+    add_noise,
+    change_values,
+    grey,
+    jpeg,
+    palette,
+    resized,
+    shifted,
+    zoomed,
+)
 from fid.audit.pixels import colours_used
 
 PALETTE = 256  # colours at most
-_BLOCK = 16  # pixels of a side of JPEG's unit in colour
-_SHEET = 4096  # pixels of a side of many images that are coded as one
 
-Images = NDArray[np.uint8]
-Array = NDArray[np.float64]
 Hypothesis = Literal["H4", "H5", "H7", "H9"]
 
 
@@ -100,15 +103,6 @@ def families_for(shape: tuple[int, int, int]) -> list[Family]:
     if channels == 3:
         found += _colours()
     return found
-
-
-def _as_uint8(values: NDArray[np.floating]) -> Images:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
-
-
-def change_values(images: Images, function: Callable[[Array], Array]) -> Images:
-    """Images whose values, on a scale of [0, 1], a function has changed."""
-    return _as_uint8(255 * function(np.arange(256) / 255))[images]
 
 
 def _named(
@@ -198,12 +192,6 @@ def _colours() -> list[Family]:
     ]
 
 
-def grey(images: Images) -> Images:
-    """Brightness (ITU-R 601) in all three channels."""
-    brightness = np.einsum("nchw,c->nhw", images.astype(np.float64), np.array([0.299, 0.587, 0.114]))
-    return np.repeat(_as_uint8(brightness)[:, None], 3, axis=1)
-
-
 def _noise() -> Family:
     return Family(
         "H7",
@@ -214,12 +202,6 @@ def _noise() -> Family:
         one_way=True,
         resolution=0.5,
     )
-
-
-def add_noise(images: Images, level: float) -> Images:
-    """Gaussian noise of a standard deviation in grey levels, the same for the same number of images."""
-    noise = np.random.default_rng(len(images)).normal(0, level, images.shape)
-    return _as_uint8(images + noise)
 
 
 def _storage() -> list[Family]:
@@ -252,69 +234,6 @@ def _storage() -> list[Family]:
             one_way=True,
         ),
     ]
-
-
-def jpeg(images: Images, quality: float) -> Images:
-    """Images as JPEG (4:2:0 where they have colour) and back.
-
-    Many small images are coded as tiles of one, which is quicker by far and gives nearly what each alone
-    would: the coder works in blocks of 16 pixels, so tiles begin and end with such blocks, and the decoder
-    smooths colours, which are stored for 2x2 pixels, across blocks, so tiles in colour have a block around
-    them that repeats their outermost two rows and columns.
-    """
-    count, channels, height, width = images.shape
-    if channels not in (1, 3):
-        return images
-    around = _BLOCK if channels == 3 else 0
-    rows = _continued(height, around, fill=2 if height % 8 == 0 else 1)  # as libjpeg fills its units
-    columns = _continued(width, around, fill=1)
-    in_a_row = min(count, max(1, _SHEET // len(columns)))
-    at_once = in_a_row * max(1, _SHEET // len(rows))
-    changed = []
-    for first in range(0, count, at_once):
-        part = images[first : first + at_once]
-        filled = np.pad(part, ((0, -len(part) % in_a_row), (0, 0), (0, 0), (0, 0)), "edge")
-        tiles = filled[:, :, rows[:, None], columns].reshape(-1, in_a_row, channels, len(rows), len(columns))
-        sheet = tiles.transpose(0, 3, 1, 4, 2).reshape(-1, in_a_row * len(columns), channels)
-        coded = _coded(sheet, quality).reshape(-1, len(rows), in_a_row, len(columns), channels)
-        back = coded.transpose(0, 2, 4, 1, 3).reshape(-1, channels, len(rows), len(columns))[: len(part)]
-        changed.append(back[..., around : around + height, around : around + width])
-    return np.concatenate(changed)
-
-
-def _continued(side: int, around: int, fill: int) -> NDArray[np.int64]:
-    """Which rows of an image make its tile: all, to the end of a block the last `fill`, pairs around."""
-    fill, pair = min(fill, side), min(2, side)
-    inner = np.arange(side + (-side) % _BLOCK)
-    inner[side:] = side - fill + (inner[side:] - side) % fill
-    before = np.arange(-around, 0) % pair
-    after = side - pair + np.arange(around) % pair
-    return np.concatenate([before, inner, after])
-
-
-def _coded(sheet: Images, quality: float) -> Images:
-    """(height, width, channels) as JPEG and back."""
-    buffer = io.BytesIO()
-    Image.fromarray(sheet.squeeze(2) if sheet.shape[2] == 1 else sheet).save(
-        buffer, "JPEG", quality=round(quality)
-    )
-    return np.asarray(Image.open(buffer, formats=["JPEG"]))
-
-
-def palette(images: Images, colours: float) -> Images:
-    """Images with an adaptive palette each (octree, no dithering), and back."""
-    if images.shape[1] not in (1, 3):
-        return images
-    single = images.shape[1] == 1
-    changed = []
-    for pixels in images:
-        image = Image.fromarray(pixels[0] if single else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-        few = image.quantize(
-            round(colours), method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
-        ).convert(image.mode)
-        back = np.asarray(few)
-        changed.append(back[None] if single else back.transpose(2, 0, 1))
-    return np.stack(changed)
 
 
 def _geometry(height: int, width: int) -> list[Family]:
@@ -370,41 +289,3 @@ def _zooms() -> Family:
         zoomed,
         resolution=0.02,
     )
-
-
-def zoomed(images: Images, factor: float) -> Images:
-    """Images enlarged about their middle and cut to their size, or shrunk and filled up with black."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).float()
-    height, width = images.shape[2:]
-    scale = torch.tensor([[1 / factor, 0, 0], [0, 1 / factor, 0]]).expand(len(x), 2, 3)
-    grid = affine_grid(scale, [len(x), 1, height, width], align_corners=False)
-    source = x
-    if factor < 1:  # as many pixels of the source as one of the result takes up are averaged first
-        smaller = [max(1, round(side * factor)) for side in (height, width)]
-        source = interpolate(x, smaller, mode="bilinear", antialias=True)
-    fill = "border" if factor > 1 else "zeros"
-    found = grid_sample(source, grid, mode="bilinear", padding_mode=fill, align_corners=False)
-    return _as_uint8(found.numpy())
-
-
-def shifted(images: Images, by: int, axis: int, wrap: bool) -> Images:
-    """Images moved by whole pixels along an axis; what comes in is black, or what went out."""
-    moved = np.roll(images, by, axis)
-    if not wrap:
-        edge = [slice(None)] * 4
-        edge[axis] = slice(0, by) if by > 0 else slice(by, None)
-        moved[tuple(edge)] = 0
-    return moved
-
-
-def resized(images: Images, factor: float, mode: str) -> Images:
-    """Images reduced by a factor and brought back to their size."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).float()
-    smaller = [max(1, round(side / factor)) for side in images.shape[2:]]
-    if mode == "nearest":
-        small = interpolate(x, smaller, mode="nearest-exact")
-        back = interpolate(small, images.shape[2:], mode="nearest-exact")
-    else:
-        small = interpolate(x, smaller, mode="bilinear", antialias=True)
-        back = interpolate(small, images.shape[2:], mode="bilinear")
-    return _as_uint8(back.numpy())

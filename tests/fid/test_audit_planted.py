@@ -15,7 +15,7 @@ from audit_cases import (
     image_set,
 )
 
-from fid.audit import Evidence, Expectation, audit, faults
+from fid.audit import Evidence, Expectation, audit, damage
 from fid.moments import Moments
 
 
@@ -69,14 +69,14 @@ def test_nothing_is_found_in_a_clean_run_that_gives_the_expected_value():
 def shown_in_digits() -> dict[str, tuple[np.ndarray, str, str]]:
     generated, _ = halves()
     return {
-        "noise": (faults.add_noise(generated, 2.55), "H7", "noise of standard deviation"),
-        "signed range": (faults.change_values(generated, lambda x: 2 * x - 1), "H4", "[-1, 1]"),
-        "gamma": (faults.change_values(generated, lambda x: x**1.37), "H4", "gamma 1."),
-        "JPEG": (faults.jpeg(generated, 55), "H9", "JPEG"),
+        "noise": (damage.add_noise(generated, 2.55), "H7", "noise of standard deviation"),
+        "signed range": (damage.change_values(generated, lambda x: 2 * x - 1), "H4", "[-1, 1]"),
+        "gamma": (damage.change_values(generated, lambda x: x**1.37), "H4", "gamma 1."),
+        "JPEG": (damage.jpeg(generated, 55), "H9", "JPEG"),
         "mirrored": (generated[..., ::-1], "H5", "mirrored"),
-        "shifted": (faults.shifted(generated, 1, 3, False), "H5", "right by 1"),
-        "enlarged": (faults.zoomed(generated, 1.25), "H5", "only the middle"),
-        "blurred": (faults.resized(generated, 1.7, "bilinear"), "H5", "resized"),
+        "shifted": (damage.shifted(generated, 1, 3, False), "H5", "right by 1"),
+        "enlarged": (damage.zoomed(generated, 1.25), "H5", "only the middle"),
+        "blurred": (damage.resized(generated, 1.7, "bilinear"), "H5", "resized"),
     }
 
 
@@ -92,9 +92,9 @@ def shown_in_colours() -> dict[str, tuple[np.ndarray, str, str]]:
     generated, _ = colours()
     return {
         "channels": (generated[:, [2, 0, 1]], "H4", "BRG"),
-        "grey": (faults.grey(generated), "H9", "grey"),
-        "JPEG": (faults.jpeg(generated, 58), "H9", "JPEG"),
-        "palette": (faults.palette(generated, 20), "H9", "palette"),
+        "grey": (damage.grey(generated), "H9", "grey"),
+        "JPEG": (damage.jpeg(generated, 58), "H9", "JPEG"),
+        "palette": (damage.palette(generated, 20), "H9", "palette"),
     }
 
 
@@ -108,14 +108,14 @@ def test_a_fault_of_stored_colour_images_is_named(fault: str):
 
 def test_a_fault_of_the_reference_is_told_from_one_of_the_generated_images():
     generated, reference = colours()
-    key, reason = first(evidence(generated, faults.jpeg(reference, 60), colour_extractor()))
+    key, reason = first(evidence(generated, damage.jpeg(reference, 60), colour_extractor()))
     assert key == "H9"
     assert reason.startswith("reference images")
 
 
 def test_faults_are_named_without_an_extractor_too():
     generated, reference = halves()
-    noisy = faults.add_noise(generated, 6)
+    noisy = damage.add_noise(generated, 6)
     case = evidence(noisy, reference, digits_cnn())
     assert first(replace(case, extractor=None))[0] == "H7"
 
@@ -206,7 +206,7 @@ def test_another_resize():
     ("words", "change"),
     [
         ("BGR", lambda images: images[:, ::-1]),
-        ("[-1, 1]", lambda x: faults.change_values(x, lambda v: 2 * v - 1)),
+        ("[-1, 1]", lambda x: damage.change_values(x, lambda v: 2 * v - 1)),
     ],
 )
 def test_images_prepared_otherwise_on_the_way_into_the_network(words, change):
@@ -255,7 +255,7 @@ def test_duplicated_seeds():
 
 def test_nearly_the_same_images():
     generated, reference = halves()
-    twice = np.concatenate([generated[:400], faults.add_noise(generated[:400], 0.4)])
+    twice = np.concatenate([generated[:400], damage.add_noise(generated[:400], 0.4)])
     case = evidence(twice, reference, digits_cnn())
     assert first(replace(case, generated=replace(case.generated, images=None)))[0] == "H10"
 
