@@ -21,7 +21,14 @@ from pydantic import ValidationError
 from jobs.configuration import Extractor, Model
 from jobs.modelfiles import UnresolvedError, expand, read_model_config, sha256, unset_variable, weights_file
 from jobs.plugins import EXTRACTORS as PLUGIN_EXTRACTORS
-from jobs.plugins import extractor_logits, find, installed, provide_extractor, provide_networks
+from jobs.plugins import (
+    extractor_logits,
+    find,
+    installed,
+    provide_extractor,
+    provide_networks,
+    unknown_networks,
+)
 from jobs.problems import not_one_of, suggestion
 from jobs.sections import DataSet
 from jobs.spec import ExtractorSection, ModelSection
@@ -175,17 +182,26 @@ def _own_model(name: str, path: Path) -> Resolved[Model]:
     try:
         config = read_model_config(path)
         model = _described(name, config, digest)
+        unknown = [] if name in EMBEDDED_MODELS else unknown_networks(_networks(config))
     except (KeyError, TypeError, ValidationError) as error:
         raise UnresolvedError(
             f"{path} describes no model that this version knows: {error}", "weights"
         ) from None
+    if unknown:
+        raise UnresolvedError(
+            f"{path} needs the network {unknown[0]!r}, which no installed package registers", "weights"
+        )
     return Resolved(model, {digest: path})
+
+
+def _networks(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The networks in a model's description, by name."""
+    return {part["name"]: part for part in config.values() if isinstance(part, Mapping) and "name" in part}
 
 
 def _described(name: str, config: Mapping[str, Any], digest: str | None) -> Model:
     """What a model's own description says of it, in the words of a configuration."""
-    parts = [part for part in config.values() if isinstance(part, Mapping) and "name" in part]
-    networks = [part["name"] for part in parts]
+    networks = _networks(config)
     sde = config.get("sde") or {}
     return Model(
         name=name,
@@ -199,7 +215,7 @@ def _described(name: str, config: Mapping[str, Any], digest: str | None) -> Mode
         else None,
         continuous=config.get("continuous"),
         scales=config.get("scales"),
-        classes=next((part["num_classes"] for part in parts if part.get("num_classes") is not None), None),
+        classes=next((each["num_classes"] for each in networks.values() if each.get("num_classes")), None),
         source=config.get("source"),
         plugins=tuple(provide_networks(networks)),
     )

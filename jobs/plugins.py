@@ -76,6 +76,13 @@ def provide_networks(names: Iterable[str]) -> dict[str, str]:
     return versions
 
 
+def unknown_networks(names: Iterable[str]) -> list[str]:
+    """Names that neither this project nor, after `provide_networks`, an installed package knows."""
+    from sdesampling.networks import NETWORKS as known  # imports torch
+
+    return [name for name in names if name not in known]
+
+
 def _extra_version(name: str) -> str:
     try:
         return version(EXTRAS[name])

@@ -19,6 +19,7 @@ from jobs import plugins
 from jobs.catalog import resolve_extractor
 from jobs.paths import SweepPaths
 from jobs.plugins import EXTRACTORS, NETWORKS, PluginError
+from jobs.problems import SpecError
 from jobs.results import SweepResults
 from jobs.spec import ExtractorSection
 from jobs.specfile import load_spec
@@ -101,15 +102,11 @@ def test_without_the_package_the_network_is_named(examples: Path, site: Path):  
     from sdesampling.networks import NETWORKS as KNOWN
 
     KNOWN.pop("mnist-unet")
-    code, _, errors = models("verify", "mine/mnist-unet")
-    assert code == 1 or "mnist-unet" in errors
-    assert any("'mnist-unet'" in problem for problem in plugins_problems("mine/mnist-unet"))
-
-
-def plugins_problems(name: str) -> list[str]:
-    from jobs.inventory import verify
-
-    return verify(name)
+    code, output, _ = models("verify", "mine/mnist-unet")
+    assert code == 1
+    assert "'mnist-unet' is not one of" in output
+    with pytest.raises(SpecError, match="needs the network 'mnist-unet', which no installed package"):
+        load_spec(examples / "sweep.yaml")
 
 
 def test_an_unknown_extractor_names_the_installed_ones(examples: Path):
