@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from fid.audit.damage import jpeg
-from fid.audit.sampling import measure
+from fid.control import measure
 from fid.extractors import Extractor, load_extractor
 from fid.extractors.base import load_weights, read_weights
 from fid.extractors.cifar10_resnet20 import MEAN, STD, Cifar10ResNet

@@ -22,7 +22,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from fid.audit.sampling import measure
+from fid.control import measure
 from fid.extractors import Extractor, inception_network, load_extractor
 from fid.extractors.inception import RESIZES
 from fid.extractors.inception_network import FidInception

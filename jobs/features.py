@@ -72,6 +72,15 @@ class FeatureSource(ABC):
         """(samples, dimension) float32: for metrics that compare all with all."""
         return np.concatenate(list(self.features()))
 
+    def some(self, numbers: np.ndarray) -> np.ndarray:
+        """(len(numbers), dimension) float32: the rows with these numbers, which ascend from 0."""
+        found, first = [], 0
+        for block in self.features():
+            inside = (first <= numbers) & (numbers < first + len(block))
+            found.append(block[numbers[inside] - first])
+            first += len(block)
+        return np.concatenate(found)
+
     def digest(self) -> str:
         """Of all rows."""
         return add_digests(rows.digest for rows in self)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from jobs.configuration import Configuration
 from jobs.results import Cell, ExecutionShare, Result, ScoreLine, SetResult, score_label
-from jobs.scores import Fid, StageScores
+from jobs.scores import RealControl, StageScores
 from jobs.sections import METRICS, Metric
 
 MAX_PLACES = 6  # behind the point; smaller errors are written with an exponent
@@ -43,7 +43,7 @@ def configuration_of(line: ScoreLine) -> Configuration | None:
 
 def facts(line: ScoreLine) -> dict[str, str]:
     """Everything that the scores of the last stage depend on, by name, in the order in which it is told."""
-    found = {**scores_of(line), **_of_fid(line.final.fid), **_generated(line)}
+    found = {**scores_of(line), **_of_fid(line), **_generated(line)}
     reference, statistics = line.reference, line.statistics
     split = f", split {reference.split}" if reference.split else ""
     imported = "; published statistics, weights behind them not known" if reference.imported else ""
@@ -113,8 +113,19 @@ def with_error(value: float, error: float | None) -> str:
     return f"{value:,.{places}f} ± {error:,.{places}f}"
 
 
+def control_text(control: RealControl) -> str:
+    """Its value, spread and the parts of the reference that it comes from."""
+    first, second = control.sizes
+    value = with_error(control.value, control.spread)
+    return f"{value} (over splits of the reference into {first:,} and {second:,})"
+
+
 def _sentence(told: Mapping[str, str], scores: str) -> str:
-    of_fid = [f"{name} {told[name]}" for name in ("terms", "95 % interval", "predicted bias") if name in told]
+    of_fid = [
+        f"{name} {told[name]}"
+        for name in ("terms", "95 % interval", "predicted bias", "control")
+        if name in told
+    ]
     if "standard error" in told:
         of_fid.insert(0, f"± is the standard error: {told['standard error']}")
     aside = f" ({'; '.join(of_fid)})" if of_fid else ""
@@ -153,7 +164,8 @@ def _detail(scores: StageScores, metric: Metric) -> str:
     return f"k = {found_k.k}" if found_k else ""
 
 
-def _of_fid(fid: Fid | None) -> dict[str, str]:
+def _of_fid(line: ScoreLine) -> dict[str, str]:
+    fid = line.final.fid
     if fid is None:
         return {}
     found = {"terms": f"means {fid.mean_term:.4g}, covariances {fid.trace_term:.4g}"}
@@ -163,6 +175,8 @@ def _of_fid(fid: Fid | None) -> dict[str, str]:
         found["95 % interval"] = f"{fid.value - reach:.4g} to {fid.value + reach:.4g}"
     bias = f"{fid.bias_generated:.2g} from N generated, {fid.bias_reference:.2g} from N reference"
     found["predicted bias"] = f"{bias}, not subtracted"
+    if line.control is not None:
+        found["control"] = f"real images in these numbers {control_text(line.control)}"
     return found
 
 

@@ -24,7 +24,7 @@ from jobs.reference_moments import reference_moments
 from jobs.references import Reference, load_reference
 from jobs.results import ReferenceRecord, Result, Statistics, package_versions
 from jobs.scores import StageScores
-from jobs.scoring import one_thread, stage_scores
+from jobs.scoring import control_of, one_thread, stage_scores
 from jobs.store import Store
 
 
@@ -117,6 +117,7 @@ def _score(
         ),
         statistics=Statistics(trace_method=TRACE_METHOD),
         stages=stages,
+        control=control_of(stages[-1], real, configuration.samples),
         images=add_digests(marker.digest for marker in images),
         evaluations=provenance.evaluations(configuration, images),
         executions=executions,

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from jobs.commit import Execution
 from jobs.configuration import Configuration
-from jobs.scores import Record, StageScores
+from jobs.scores import RealControl, Record, StageScores
 from jobs.sections import Metric, PublishedValue
 
 #: Packages whose versions are written beside every score.
@@ -76,6 +76,7 @@ class ScoreLine(Record):
     reference: ReferenceRecord
     statistics: Statistics
     stages: tuple[StageScores, ...]  # ascending by step
+    control: RealControl | None = None  # beside a Fréchet distance, where the reference has features
     extraction: tuple[ExecutionShare, ...]  # of feature extraction
     versions: dict[str, str]
     warnings: tuple[str, ...] = ()

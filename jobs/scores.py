@@ -29,6 +29,14 @@ class Fid(Record):
     bias_reference: float
 
 
+class RealControl(Record):
+    """The Fréchet distance of real images to other real ones, brought to a score's numbers of samples."""
+
+    value: float  # mean over random splits of the reference
+    spread: float  # standard deviation over them
+    sizes: tuple[int, int]  # images of the two parts
+
+
 class FidInfinity(Record):
     """The Fréchet distance of infinitely many generated samples, extrapolated."""
 

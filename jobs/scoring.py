@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import torch
 
+from fid.control import CONTROL_ROWS, real_control, subset
 from fid.frechet import frechet_distance
 from fid.memorisation import memorisation
 from fid.moments import Moments
@@ -36,10 +37,12 @@ from jobs.scores import (
     Kid,
     Memorisation,
     PrecisionRecall,
+    RealControl,
     StageScores,
 )
 from jobs.sections import Metric
 
+CONTROL_SEED = 0  # of the splits of a control
 INFINITY_PARTS = 12  # that fid_infinity cuts the samples into, each of more rows than dimensions
 
 
@@ -92,6 +95,18 @@ def stage_scores(
         inception_score=_inception_score(generated) if "is" in metrics else None,
     )
     return scores.model_copy(update=_of_all_features(generated, metrics, real))
+
+
+def control_of(scores: StageScores, real: FeatureSource | None, samples: int) -> RealControl | None:
+    """What real images would score in the place of the generated ones; None where that cannot be known.
+
+    scores: a control is given beside a Fréchet distance alone. samples: generated ones.
+    """
+    if scores.fid is None or real is None or real.samples < 4 or samples < 2:
+        return None
+    rows = real.some(subset(real.samples, 2 * CONTROL_ROWS, CONTROL_SEED))
+    found = real_control(rows, samples, real.samples, CONTROL_SEED)
+    return RealControl(value=found.mean, spread=found.spread, sizes=found.sizes)
 
 
 def why_not(

@@ -15,7 +15,7 @@ from jobs.imagesets import FeatureSet
 from jobs.provenance import few_samples
 from jobs.results import ReferenceRecord, SetResult, Statistics, package_versions
 from jobs.scores import StageScores
-from jobs.scoring import MetricsError, distance_of_moments, one_thread, stage_scores, why_not
+from jobs.scoring import MetricsError, control_of, distance_of_moments, one_thread, stage_scores, why_not
 from jobs.sections import Metric
 
 
@@ -60,6 +60,7 @@ def score_sets(
     """The metrics of one set against another, with all that they depend on. notes: what else to say."""
     with one_thread():
         scores = _scores(generated, reference, metrics)
+        control = control_of(scores, reference.features, generated.count)
         features = reference.features.digest() if reference.features else reference.record.content
     weights = "" if generated.imported and reference.imported else extractor.weights or ""
     return SetResult(
@@ -76,6 +77,7 @@ def score_sets(
         ),
         statistics=Statistics(trace_method=TRACE_METHOD),
         stages=(scores,),
+        control=control,
         extraction=generated.extraction,
         versions=package_versions(),
         warnings=(*_warnings(generated, reference, extractor), *notes),

@@ -8,7 +8,8 @@ import numpy as np
 
 from fid.audit.evidence import Evidence
 from fid.audit.finding import MATERIAL, SIGNIFICANT, HypothesisTest, Outcome
-from fid.audit.sampling import Rows, condensed, jackknife, measure, subset
+from fid.audit.sampling import condensed, jackknife
+from fid.control import Rows, measure, subset
 from fid.neighbours import precision_recall
 
 ROWS = 1000  # of a side: precision and recall depend on it, so both sides of a comparison have as many

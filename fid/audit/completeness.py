@@ -10,7 +10,7 @@ import numpy as np
 from fid.audit.evidence import Evidence, Images, ImageSet
 from fid.audit.finding import SIGNIFICANT, HypothesisTest, Outcome
 from fid.audit.reference import image_digests
-from fid.audit.sampling import Rows, measure
+from fid.control import Rows, measure
 from fid.neighbours import nearest_neighbours
 
 NEAR_ROWS = 2000  # features whose neighbours are searched

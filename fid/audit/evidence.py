@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from fid.audit.explain import SURE, Explanation, explain, features_of, outputs_of
 from fid.audit.provenance import Provenance, provenance
-from fid.audit.sampling import Control, Distance, Rows, condensed, jackknife, measure, real_control, subset
+from fid.audit.sampling import condensed, jackknife
+from fid.control import Control, Distance, Rows, measure, real_control, subset
 from fid.extractors import Extractor
 from fid.moments import Moments
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from fid.audit import pixels
 from fid.audit.faults import Family, Fault, Images, families_for
-from fid.audit.sampling import Rows, condensed, jackknife, measure, real_control, subset
+from fid.audit.sampling import condensed, jackknife
+from fid.control import Rows, measure, real_control, subset
 from fid.extractors import Extractor
 
 LEAST = 16  # images of a side, below which nothing is said

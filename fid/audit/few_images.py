@@ -6,7 +6,7 @@ import numpy as np
 
 from fid.audit.evidence import Evidence
 from fid.audit.finding import MATERIAL, HypothesisTest, Outcome
-from fid.audit.sampling import measure, subset
+from fid.control import measure, subset
 from fid.frechet import frechet_distance
 from fid.moments import Moments
 from fid.uncertainty import predicted_bias

@@ -7,7 +7,7 @@ import numpy as np
 from fid.audit.evidence import Evidence
 from fid.audit.finding import HypothesisTest, Outcome
 from fid.audit.provenance import poolings
-from fid.audit.sampling import measure
+from fid.control import measure
 
 POOL = "take the global average pool (2048 numbers of the FID Inception)"
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fid.audit.evidence import Evidence
 from fid.audit.finding import HypothesisTest, Outcome
-from fid.audit.sampling import Rows, distance_of_rows
+from fid.control import Rows, distance_of_rows
 from fid.frechet import frechet_distance
 from fid.moments import Moments
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from fid.audit.explain import features_of
 from fid.audit.faults import Fault, Images, families_for
-from fid.audit.sampling import Rows, subset
+from fid.control import Rows, subset
 from fid.extractors import Extractor
 
 COMPARED = 16  # images: a match in so many rows of features is no accident

@@ -9,7 +9,7 @@ import numpy as np
 from fid.audit.evidence import Evidence, Images, ImageSet
 from fid.audit.explain import features_of
 from fid.audit.finding import SIGNIFICANT, HypothesisTest, Outcome
-from fid.audit.sampling import Rows, measure, subset
+from fid.control import Rows, measure, subset
 from fid.moments import Moments
 
 ROWS = 3000  # of each side in a permutation

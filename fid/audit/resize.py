@@ -7,8 +7,8 @@ import numpy as np
 from fid.audit.evidence import Evidence
 from fid.audit.explain import features_of
 from fid.audit.finding import SIGNIFICANT, HypothesisTest, Outcome
-from fid.audit.sampling import measure, subset
 from fid.audit.shown import explanation_of, outcome_of
+from fid.control import measure, subset
 
 COMPARED = 128  # images that are resized by every filter
 

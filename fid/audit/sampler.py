@@ -11,8 +11,9 @@ from fid.audit import pixels
 from fid.audit.evidence import Evidence, ImageSet
 from fid.audit.explain import features_of
 from fid.audit.finding import SIGNIFICANT, HypothesisTest, Outcome, weigh
-from fid.audit.sampling import Chosen, Rows, condensed, jackknife, measure, subset
+from fid.audit.sampling import Chosen, condensed, jackknife
 from fid.audit.shown import explanation_of, outcome_of
+from fid.control import Rows, measure, subset
 from fid.moments import Moments
 
 Numbers = dict[str, float | int | str]

@@ -12,7 +12,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
-from jobs.fidline import sentence_of_cell
+from jobs.fidline import control_text, sentence_of_cell
 from jobs.gather import reduce_sweep
 from jobs.paths import SweepPaths
 from jobs.report.nearest import NearestImages
@@ -149,11 +149,14 @@ def _fid_lines(result: Result) -> list[tuple[str, str]]:
     if fid is None or fid.standard_error is None:
         return []
     bias = f"{fid.bias_generated:.3g} from N generated, {fid.bias_reference:.3g} from N reference"
-    return [
+    lines = [
         ("FID, its two terms", f"{fid.value!r}: means {fid.mean_term:.6g}, covariances {fid.trace_term:.6g}"),
         ("standard error", f"{fid.standard_error:.3g} ({fid.standard_error_method})"),
         ("predicted bias", bias),
     ]
+    if result.control is not None:
+        lines.append(("real images in these numbers", control_text(result.control)))
+    return lines
 
 
 def _versions(results: SweepResults) -> str:

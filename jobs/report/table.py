@@ -215,10 +215,23 @@ def _notes_on_samples(entries: Sequence[Entry]) -> list[str]:
         if (fid := entry.cell.results[0].final.fid)
     ]
     if biases:
-        least, most = f"{min(biases):.2g}", f"{max(biases):.2g}"
-        span = least if least == most else f"{least} to {most}"
-        notes.append(f"Finite N alone is predicted to add about {span} to each score.")
+        notes.append(f"Finite N alone is predicted to add about {_span(biases)} to each score.")
+    controls = [
+        result.control.value
+        for entry in entries
+        if entry.cell and not entry.cell.control
+        if (result := entry.cell.results[0]).control
+    ]
+    if controls:
+        notes.append(
+            f"Real images in these numbers score about {_span(controls)}, by splits of the reference."
+        )
     return notes
+
+
+def _span(values: Sequence[float]) -> str:
+    least, most = f"{min(values):.2g}", f"{max(values):.2g}"
+    return least if least == most else f"{least} to {most}"
 
 
 def published_text(published: PublishedValue) -> str:

@@ -7,6 +7,7 @@ import pytest
 import scored
 import torch
 
+from fid.control import real_control
 from fid.moments import Moments
 from fid.scores import fid_score
 from jobs.commit import DamageError
@@ -58,6 +59,9 @@ def test_scores_are_those_of_the_stored_features(store):
         assert all(stage.value(metric) is not None for metric in ALL)
     assert [stage.step for stage in result.stages] == [50, 100]
     assert result.stages[0].fid.value > 2 * result.final.fid.value  # noise fades with the steps
+    control = real_control(truth, item.samples, 1248, seed=0)
+    assert (result.control.value, result.control.spread) == (control.mean, control.spread)
+    assert 0 < result.control.value < result.final.fid.value  # these images are noise
     paths = SweepPaths(item.sweep).configuration(item.fingerprint)
     name = paths.result(f"digits-cnn-{scored.extractor().weights[:12]}", "digits-train")
     assert Result.model_validate_json(store.get(name)) == result
