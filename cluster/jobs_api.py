@@ -19,6 +19,8 @@ from cluster.access import Token, use_token
 
 TAIL_SILENCE = 60.0  # seconds without a line, after which the connection is made anew
 RETRY = 1.0  # seconds between attempts to follow a job
+AGENTS = 60.0  # seconds that a head just started may take until it can run jobs
+NO_AGENT = "No available agent"  # what it says until then
 PATIENCE = 600.0  # seconds that a head may be away while its job is followed
 STOP_WAIT = 90  # seconds that a stopped job has to snapshot, before Ray kills it
 ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")  # with Ray's client these win over what it is given
@@ -92,7 +94,7 @@ class Jobs:
             "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT),
             "RAY_USAGE_STATS_ENABLED": "0",
         }
-        _asked(
+        _asked_until_ready(
             lambda: self._client.submit_job(
                 entrypoint=entrypoint,
                 submission_id=job,
@@ -177,6 +179,18 @@ class Jobs:
                 return known
 
         return asyncio.run(run())
+
+
+def _asked_until_ready(request: Callable[[], T]) -> T:
+    """The answer of a head that may have started just now. Raises JobsError."""
+    end = time.monotonic() + AGENTS
+    while True:
+        try:
+            return _asked(request)
+        except JobsError as error:
+            if NO_AGENT not in str(error) or time.monotonic() >= end:
+                raise
+        time.sleep(RETRY)
 
 
 def _job(details: Any) -> Job:

@@ -31,5 +31,7 @@ def test_the_same_rows_give_the_same_control():
 
 def test_a_subset_is_drawn_without_repetition_in_order():
     numbers = subset(1000, 50, seed=3)
-    assert len(numbers) == 50 and (np.diff(numbers) > 0).all() and numbers[-1] < 1000
+    assert len(numbers) == 50
+    assert (np.diff(numbers) > 0).all()
+    assert numbers[-1] < 1000
     assert subset(40, 50, seed=3).tolist() == list(range(40))

@@ -65,7 +65,8 @@ def test_samplers_and_models_must_fit():
 
 
 def test_kinds():
-    score = ["predictor_corrector", "ode", "dpm_solver", "annealed_langevin"]
-    assert list(SAMPLERS) == [*score, "ddls", "prior", "noise", "real"]
+    score = ["predictor_corrector", "ode", "dpm_solver", "edm", "annealed_langevin"]
+    completing = ["inpainting", "colourisation", "annealed_langevin_inpainting"]
+    assert list(SAMPLERS) == [*score, *completing, "ddls", "prior", "noise", "real"]
     assert planned_evaluations("predictor_corrector") == 2000
     assert planned_evaluations("predictor_corrector", predictor="none", corrector_steps=2) == 2001
