@@ -22,8 +22,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import SPEC, Content, Site, finish, kill_all
 from killable_cluster import KillableCluster
+from real_runs import SPEC, Content, Site, finish, kill_all
 
 NODES = 3
 PAUSE = (1.0, 6.0)  # seconds between two events

@@ -10,8 +10,8 @@ import os
 import signal
 import time
 
-from conftest import TIMEOUT, descendants, finish, kill_all, name_of, wait_until, worker_processes
-from processes import frozen
+from processes import descendants, frozen, name_of
+from real_runs import TIMEOUT, finish, kill_all, wait_until, worker_processes
 
 from cluster.story import story
 from jobs.paths import SweepPaths

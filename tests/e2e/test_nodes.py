@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from conftest import finish, wait_until
 from killable_cluster import KillableCluster
 from processes import frozen
+from real_runs import finish, wait_until
 
 
 def test_nodes_lost_frozen_and_joining(site, running, undisturbed):

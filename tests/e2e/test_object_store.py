@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from conftest import finish, wait_until, worker_processes
+from real_runs import finish, wait_until, worker_processes
 
 from jobs.store import open_store
 

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TIMEOUT, Content, Site, descendants
 from killable_cluster import KillableCluster
+from processes import descendants
+from real_runs import TIMEOUT, Content, Site
 
 from jobs.paths import SweepPaths
 from jobs.runrecord import runs
