@@ -41,7 +41,7 @@ def results_data(store: Store, sweep: str) -> dict[str, Any]:
 
 
 def print_results(store: Store, sweep: str, form: Format = "terminal") -> None:
-    """Print the tables; for people also the FID line of the first cell, and where the page is."""
+    """Print the tables; for people also what the scores depend on, or where that is told, and the page."""
     from rich.console import Console
 
     from jobs.paths import SweepPaths
@@ -51,6 +51,9 @@ def print_results(store: Store, sweep: str, form: Format = "terminal") -> None:
     width = max(80, Console().width)
     click.echo(render_table(results, form, colour=sys.stdout.isatty(), width=width), nl=False)
     if form == "terminal":
-        for line in lines_of(results)[:1]:
-            click.echo(f"{line}\nthe line of every cell: {store.url}/{SweepPaths(sweep).report(LINES)}")
+        lines = lines_of(results)
+        if len(lines) == 1:
+            click.echo(lines[0])
+        elif lines:
+            click.echo(f"all that each score depends on: {store.url}/{SweepPaths(sweep).report(LINES)}")
     click.echo(f"page: {page_url(store, sweep)}", err=form != "terminal")
