@@ -32,8 +32,10 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+# End-to-end tests start clusters, so they have a process in which nothing of Ray was used before.
 tests: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore tests/e2e
+	$(BIN)/python -m pytest tests/e2e
 
 gpu-check: $(READY)
 	$(BIN)/python benchmarks/gpu_check.py $(GPU_CHECK)

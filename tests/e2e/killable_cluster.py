@@ -13,6 +13,7 @@ import secrets
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -128,18 +129,28 @@ def _signal(pid: int, number: signal.Signals) -> None:
         return
 
 
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("", 0))
+        return int(bound.getsockname()[1])
+
+
 def serve(head_cpus: int, dashboard: int) -> None:
     """Start the head, then do as told."""
     from ray.cluster_utils import Cluster
 
     memory = 80 * 2**20
     head = {"num_cpus": head_cpus, "object_store_memory": memory, "include_dashboard": bool(dashboard)}
+    head["dashboard_agent_listen_port"] = (
+        free_port()
+    )  # the usual one may be another cluster's on this machine
     if dashboard:
         head["dashboard_port"] = dashboard
     cluster = Cluster(initialize_head=True, head_node_args=head)
     print(json.dumps({"address": cluster.address}))
     for number, line in enumerate(sys.stdin):
         arguments = {"num_cpus": 1, "num_gpus": 0, **json.loads(line)}
+        arguments["dashboard_agent_listen_port"] = free_port()
         node = cluster.add_node(wait=False, object_store_memory=memory, **arguments)
         raylet = node.all_processes["raylet"][0].process
         print(json.dumps({"node": number, "pid": raylet.pid}))
