@@ -16,6 +16,7 @@ MINUTES ?= 30
 setup: $(READY)
 
 $(READY): setup.cfg pyproject.toml constraints.txt
+	@echo "setting up $(VENV): a few minutes, once"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

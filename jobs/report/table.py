@@ -216,16 +216,16 @@ def _notes_on_samples(entries: Sequence[Entry]) -> list[str]:
     ]
     if biases:
         notes.append(f"Finite N alone is predicted to add about {_span(biases)} to each score.")
-    controls = [
-        result.control.value
+    controls = {
+        (control.value, control.spread)
         for entry in entries
         if entry.cell and not entry.cell.control
-        if (result := entry.cell.results[0]).control
-    ]
+        if (control := entry.cell.results[0].control)
+    }
     if controls:
-        notes.append(
-            f"Real images in these numbers score about {_span(controls)}, by splits of the reference."
-        )
+        alone = len(controls) == 1
+        about = with_error(*controls.pop()) if alone else _span([value for value, _ in controls])
+        notes.append(f"Real images in these numbers score about {about}, by random splits of the reference.")
     return notes
 
 
