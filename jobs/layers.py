@@ -27,7 +27,7 @@ class Layers:
             old = self.settings.get(key)
             if key in MERGED and isinstance(value, Mapping) and isinstance(old, Mapping):
                 another_kind = "kind" in value and value["kind"] != old.get("kind")
-                self.settings[key] = value if another_kind else _merge(old, value)
+                self.settings[key] = value if another_kind else _laid_over(old, value)
             else:
                 self.settings[key] = value
             self._origins.update(dict.fromkeys(_paths(key, value), origin))
@@ -47,19 +47,15 @@ def nest(changes: Mapping[str, Any]) -> dict[str, Any]:
         first, *rest = str(dotted).split(".")
         for key in reversed(rest):
             value = {key: value}
-        old = nested.get(first)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        nested[first] = _merge(old, value) if both else value  # type: ignore[arg-type]
+        nested[first] = _laid_over(nested.get(first), value)
     return nested
 
 
-def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(old)
-    for key, value in new.items():
-        before = merged.get(key)
-        both = isinstance(before, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merge(before, value) if both else value  # type: ignore[arg-type]
-    return merged
+def _laid_over(old: object, new: object) -> object:
+    """Mappings merge key by key; anything else replaces what was there."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return {**old, **{key: _laid_over(old.get(key), value) for key, value in new.items()}}
+    return new
 
 
 def _paths(key: str, value: object) -> Iterator[Location]:

@@ -68,7 +68,7 @@ def provide_networks(names: Iterable[str]) -> dict[str, str]:
 
         plugin = _described(entry)
         known = networks.NETWORKS.get(name)
-        if known is not None and not hasattr(known, "plugin"):
+        if known is not None and not isinstance(known, PluginFactory):
             raise PluginError(f"{plugin}: {name} is a network of this project; it needs another name")
         if known is None:
             networks.NETWORKS[name] = _network_factory(plugin, _loaded(plugin, entry))
@@ -101,7 +101,7 @@ def provide_extractor(name: str) -> Plugin | None:
 
     plugin = _described(entry)
     known = extractors.EXTRACTORS.get(name)
-    if known is not None and not hasattr(known, "plugin"):
+    if known is not None and not isinstance(known, PluginFactory):
         raise PluginError(f"{plugin}: {name} is an extractor of this project; it needs another name")
     if known is None:
         factory = _loaded(plugin, entry)
@@ -114,7 +114,8 @@ def extractor_logits(name: str) -> int:
     """Width of the class logits that a provided extractor gives; 0: none."""
     from fid import extractors
 
-    return int(getattr(extractors.EXTRACTORS[name], "logits", 0))
+    factory = extractors.EXTRACTORS[name]
+    return factory.logits if isinstance(factory, PluginFactory) else 0
 
 
 def _entry(group: str, name: str) -> EntryPoint | None:
@@ -143,27 +144,45 @@ def _loaded(plugin: Plugin, entry: EntryPoint) -> Callable[..., Any]:
     return factory
 
 
-def _network_factory(plugin: Plugin, factory: Callable[..., Any]) -> Callable[..., Any]:
-    """The factory with its results checked; it keeps its signature, by which arguments are checked."""
-    from torch import nn
+class PluginFactory:
+    """The factory of a package, its results checked; it keeps the signature, by which arguments are checked.
 
-    @functools.wraps(factory, updated=())
-    def build(*arguments: Any, **named: Any) -> Any:
-        made = _called(plugin, factory, *arguments, **named)
-        if not isinstance(made, nn.Module):
-            raise PluginError(f"{plugin} gave a {type(made).__name__}, no torch.nn.Module")
+    logits: width of the class logits that an extractor gives; 0: none.
+    """
+
+    def __init__(self, plugin: Plugin, factory: Callable[..., Any], check: Callable[[Any], None]) -> None:
+        """check: raises PluginError for what the factory must not give."""
+        functools.update_wrapper(self, factory, updated=())
+        self.plugin = plugin
+        self.logits = int(getattr(factory, "logits", 0))
+        self._factory = factory
+        self._check = check
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        try:
+            made = self._factory(*arguments, **named)
+        except (ValueError, OSError):
+            raise  # about its arguments or its file, in its own words
+        except Exception as error:  # anything else is a fault of the package, and named so
+            raise PluginError(f"{self.plugin} failed: {type(error).__name__}: {error}") from error
+        self._check(made)
         return made
 
-    build.plugin = plugin  # type: ignore[attr-defined]  # tells it from the project's own
-    return build
+
+def _network_factory(plugin: Plugin, factory: Callable[..., Any]) -> PluginFactory:
+    from torch import nn
+
+    def check(made: Any) -> None:
+        if not isinstance(made, nn.Module):
+            raise PluginError(f"{plugin} gave a {type(made).__name__}, no torch.nn.Module")
+
+    return PluginFactory(plugin, factory, check)
 
 
 def _extractor_factory(
     plugin: Plugin, factory: Callable[..., Any], identity: Mapping[str, str | int]
-) -> Callable[..., Any]:
-    @functools.wraps(factory, updated=())
-    def load(*arguments: Any, **named: Any) -> Any:
-        made = _called(plugin, factory, *arguments, **named)
+) -> PluginFactory:
+    def check(made: Any) -> None:
         lacking = [key for key in ("name", "dimension", "identity") if not hasattr(made, key)]
         if lacking or not callable(made):
             what = f"has no {', '.join(lacking)}" if lacking else "cannot be called with images"
@@ -173,19 +192,8 @@ def _extractor_factory(
                 f"{plugin} gave an extractor of {made.dimension} features, its identity says "
                 f"{identity['dimension']}"
             )
-        return made
 
-    load.plugin, load.logits = plugin, getattr(factory, "logits", 0)  # type: ignore[attr-defined]
-    return load
-
-
-def _called(plugin: Plugin, factory: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    try:
-        return factory(*arguments, **named)
-    except (ValueError, OSError):
-        raise  # about its arguments or its file, in its own words
-    except Exception as error:  # anything else is a fault of the package, and named so
-        raise PluginError(f"{plugin} failed: {type(error).__name__}: {error}") from error
+    return PluginFactory(plugin, factory, check)
 
 
 def _identity(plugin: Plugin, factory: Any) -> dict[str, str | int]:

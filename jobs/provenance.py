@@ -15,6 +15,14 @@ from jobs.configuration import Configuration, Extractor
 from jobs.results import Diagnostic, Evaluations, ExecutionShare
 
 
+def extractor_identity(extractor: Extractor) -> dict[str, str | int]:
+    """Network, conventions, dimension and the sha256 of the weights."""
+    from fid.extractors import identity_of  # imports torch, which reading results needs not
+
+    weights = extractor.weights or ""
+    return {**identity_of(extractor.name), "weights": weights, "dimension": extractor.dimension}
+
+
 def execution_shares(markers: Sequence[Marker], samples: int) -> tuple[ExecutionShare, ...]:
     """How many samples each execution identity made, the largest share first."""
     counts: dict[str, ExecutionShare] = {}

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from fid.extractors import identity_of
 from fid.frechet import TRACE_METHOD
 from jobs import provenance
 from jobs.commit import Marker
@@ -102,11 +101,7 @@ def _score(
         configuration=configuration,
         fingerprint=configuration.fingerprint,
         samples=configuration.samples,
-        extractor={
-            **identity_of(extractor.name),
-            "weights": extractor.weights or "",
-            "dimension": extractor.dimension,
-        },
+        extractor=provenance.extractor_identity(extractor),
         reference=ReferenceRecord(
             name=reference.name,
             content=reference.content,

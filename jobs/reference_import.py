@@ -9,22 +9,21 @@ from __future__ import annotations
 import zipfile
 import zlib
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from fid.moments import Moments
-from jobs.commit import Content, Execution, GroupRecord, commit
+from jobs.commit import Execution
 from jobs.configuration import Extractor
 from jobs.datasets import DatasetError
-from jobs.features import FeatureRows, write_features
+from jobs.features import FeatureRows
 from jobs.fingerprint import file_sha256
 from jobs.paths import StorePaths
 from jobs.plan import groups
 from jobs.reference_index import Indexed, write_index
 from jobs.reference_moments import written_moments
-from jobs.references import IMPORTED, PART, STEP, refuse_taken
+from jobs.references import IMPORTED, PART, STEP, commit_part, refuse_taken
 from jobs.sections import DataSet
 from jobs.store import Store
 
@@ -150,18 +149,7 @@ def _keep_features(
         rows = FeatureRows(
             STEP, np.arange(part.start, part.stop), features[span], None if logits is None else logits[span]
         )
-        content = Content(
-            kind="features",
-            fingerprint=record.content,
-            first=part.start,
-            last=part.stop,
-            rows=len(part),
-            digests={STEP: rows.digest},
-            inputs={"file": record.content},
-            execution=_ELSEWHERE,
-            groups=(GroupRecord(first=part.start, last=part.stop),),
-        )
-        commit(store, folder, content, partial(write_features, blocks=[rows]))
+        commit_part(store, folder, record.content, rows, {"file": record.content}, _ELSEWHERE)
 
 
 #: Where published features were made is not known.

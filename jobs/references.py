@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from jobs.commit import Content, GroupRecord, Marker, commit
+from jobs.commit import Content, Execution, GroupRecord, Marker, commit
 from jobs.configuration import Extractor
 from jobs.datasets import BUILT_IN, Dataset, DatasetError, read_dataset
 from jobs.digests import add_digests
 from jobs.extraction import extract
-from jobs.features import StoredFeatures, write_features
+from jobs.features import FeatureRows, StoredFeatures, write_features
 from jobs.ledger import Listing, mend
 from jobs.paths import RangeFolder, StorePaths
 from jobs.plan import gaps, groups
@@ -201,16 +201,30 @@ def _build_part(
         rows = extract(network, STEP, data.images[part.start : part.stop], [part], before_batch)
     except ValueError as error:
         raise DatasetError(f"{data.name}: {error}") from error
+    inputs = {"images": data.content_hash, "extractor": extractor.weights or ""}
+    commit_part(store, folder, data.content_hash, rows, inputs, worker.extraction(extractor))
+
+
+def commit_part(
+    store: Store,
+    folder: RangeFolder,
+    content_hash: str,
+    rows: FeatureRows,
+    inputs: dict[str, str],
+    execution: Execution,
+) -> None:
+    """Commit features of consecutive images. content_hash: of the whole reference; inputs: what made them."""
+    first, last = int(rows.index[0]), int(rows.index[-1]) + 1
     content = Content(
         kind="features",
-        fingerprint=data.content_hash,
-        first=part.start,
-        last=part.stop,
-        rows=len(part),
+        fingerprint=content_hash,
+        first=first,
+        last=last,
+        rows=last - first,
         digests={STEP: rows.digest},
-        inputs={"images": data.content_hash, "extractor": extractor.weights or ""},
-        execution=worker.extraction(extractor),
-        groups=(GroupRecord(first=part.start, last=part.stop),),
+        inputs=inputs,
+        execution=execution,
+        groups=(GroupRecord(first=first, last=last),),
     )
     commit(store, folder, content, partial(write_features, blocks=[rows]))
 

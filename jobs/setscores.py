@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fid.extractors import identity_of
 from fid.frechet import TRACE_METHOD
 from jobs.configuration import Extractor
 from jobs.imagesets import FeatureSet
-from jobs.provenance import few_samples
+from jobs.provenance import extractor_identity, few_samples
 from jobs.results import ReferenceRecord, SetResult, Statistics, package_versions
 from jobs.scores import StageScores
 from jobs.scoring import MetricsError, control_of, distance_of_moments, one_thread, stage_scores, why_not
@@ -62,11 +61,11 @@ def score_sets(
         scores = _scores(generated, reference, metrics)
         control = control_of(scores, reference.features, generated.count)
         features = reference.features.digest() if reference.features else reference.record.content
-    weights = "" if generated.imported and reference.imported else extractor.weights or ""
+    unknown = generated.imported and reference.imported
     return SetResult(
         samples=generated.count,
         generated=generated.record,
-        extractor={**identity_of(extractor.name), "weights": weights, "dimension": extractor.dimension},
+        extractor=extractor_identity(extractor) | ({"weights": ""} if unknown else {}),
         reference=ReferenceRecord(
             name=reference.record.name,
             content=reference.record.content,

@@ -6,7 +6,7 @@ becomes a score. Samplers know none of them, and nothing here knows a sampler.
 
 import copy
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,13 @@ from sdesampling.sde import SDE, VE, VP, per_sample
 
 Labels = Literal["interpolated", "half", "rounded"]
 Precision = Literal["float32", "bfloat16"]
+
+
+@runtime_checkable
+class SettablePrecision(Protocol):
+    """A network whose layers can be brought to another precision, while inputs and outputs keep theirs."""
+
+    def set_precision(self, dtype: torch.dtype) -> None: ...
 
 
 class PrecisionError(ValueError):
@@ -87,20 +94,22 @@ class ScoreModel:
         Raises PrecisionError where the network has no form in bfloat16, that is, no method `set_precision`.
         """
         one_of("precision", precision, get_args(Precision))
-        change = getattr(self.network, "set_precision", None)
-        if precision == "float32" and change is None:
-            return
-        if change is None:
+        network: object = self.network
+        if not isinstance(network, SettablePrecision):
+            if precision == "float32":
+                return
             raise PrecisionError(
                 f"{type(self.network).__name__} has no method set_precision(dtype), so it is evaluated in "
                 "float32 only"
             )
         self._noisy_network, self.float32_below = None, float32_below
         if precision == "bfloat16" and float32_below:
-            self._noisy_network = copy.deepcopy(self.network)
-            self._noisy_network.set_precision(torch.bfloat16)  # type: ignore[operator]
+            noisy = copy.deepcopy(network)
+            noisy.set_precision(torch.bfloat16)
+            assert isinstance(noisy, nn.Module)  # a copy of one
+            self._noisy_network = noisy
         else:
-            change(getattr(torch, precision))
+            network.set_precision(getattr(torch, precision))
 
     def noise_level(self, t: Tensor) -> Tensor:
         """Standard deviation of the noise at t in units of the data's range, (batch,): std / (m * range)."""

@@ -9,6 +9,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,7 @@ def curves_svg(curves: Sequence[Curve], label: str) -> str:
     }
     with plt.rc_context(settings):
         figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
-        for curve, colour in zip(curves, _COLOURS * len(curves), strict=False):
+        for curve, colour in zip(curves, cycle(_COLOURS)):
             stages = curve.summary.stages
             errors = [stage.std if stage.std is not None else stage.standard_error or 0.0 for stage in stages]
             axes.errorbar(

@@ -6,7 +6,7 @@ from typing import Any
 
 from sdesampling.choices import one_of
 from sdesampling.samplers.annealed_langevin import AnnealedLangevinDynamics
-from sdesampling.samplers.base import NonFiniteStateError, Sampler, State
+from sdesampling.samplers.base import NonFiniteStateError, Sampler, SamplerKind, State, run
 from sdesampling.samplers.conditional import ClassConditional
 from sdesampling.samplers.controlled import AnnealedLangevinInpainting, Colourisation, Inpainting
 from sdesampling.samplers.ddls import DDLS
@@ -20,7 +20,7 @@ from sdesampling.samplers.real import RealImages
 
 VERSION = 2  # raised whenever the same configuration gives other images
 
-SAMPLERS: dict[str, type[Sampler]] = {
+SAMPLERS: dict[str, type[SamplerKind]] = {
     sampler.kind: sampler
     for sampler in (
         PredictorCorrector,
@@ -62,7 +62,7 @@ def build_sampler(
         raise ValueError(f"classes = {list(classes)}: the model is not class-conditional")
     if known is None or kind == UniformNoise.kind:
         return built
-    return ClassConditional(built, built.model, range(known) if classes is None else classes)  # type: ignore[attr-defined]
+    return ClassConditional(built, built.model, range(known) if classes is None else classes)
 
 
 def planned_evaluations(kind: str, **hyper_parameters: Any) -> int:
@@ -73,7 +73,7 @@ def planned_evaluations(kind: str, **hyper_parameters: Any) -> int:
     return _checked(kind, hyper_parameters).planned_evaluations(**hyper_parameters)
 
 
-def _checked(kind: str, hyper_parameters: dict[str, Any]) -> type[Sampler]:
+def _checked(kind: str, hyper_parameters: dict[str, Any]) -> type[SamplerKind]:
     one_of("sampler kind", kind, SAMPLERS)
     known = SAMPLERS[kind].hyper_parameters()
     for name in hyper_parameters:
@@ -104,4 +104,5 @@ __all__ = [
     "UniformNoise",
     "build_sampler",
     "planned_evaluations",
+    "run",
 ]

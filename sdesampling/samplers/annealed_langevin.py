@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sdesampling.choices import one_of
 from sdesampling.noise import Noise, Purpose
-from sdesampling.samplers.base import NonFiniteStateError, Sampler, State
+from sdesampling.samplers.base import NonFiniteStateError, SamplerKind, State
 from sdesampling.score import ScoreModel
 from sdesampling.sde import VE
 
@@ -16,7 +16,7 @@ Convention = Literal["code", "paper"]
 Schedule = Literal["geometric", "linear"]
 
 
-class AnnealedLangevinDynamics(Sampler):
+class AnnealedLangevinDynamics(SamplerKind):
     """Song & Ermon 2019, algorithm 1, from uniform noise in the data's range.
 
     At level sigma, `steps_per_level` times with a = step_size sigma^2 / sigma_min^2:

@@ -6,7 +6,7 @@ Knows neither networks nor noise beyond their interfaces, and nothing of files.
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +38,8 @@ class Sampler(ABC):
     A sampler keeps no state of its own: the same state and noise give the same next state, bit for bit.
     """
 
-    kind: ClassVar[str]
+    kind: str
+    model: Any  # what it asks: of the model that it was built with, perhaps one with another number of steps
     steps: int  # number of calls of step()
 
     @abstractmethod
@@ -55,16 +56,6 @@ class Sampler(ABC):
 
         Not clipped: quantisation does that. Changes nothing, so it may be called at any step.
         """
-
-    @classmethod
-    @abstractmethod
-    def planned_evaluations(cls, **hyper_parameters: Any) -> int:
-        """Network evaluations per image from init() to the last step()."""
-
-    @classmethod
-    def hyper_parameters(cls) -> list[str]:
-        """Names of all that the sampler takes beside the model."""
-        return [name for name in inspect.signature(cls.__init__).parameters if name not in ("self", "model")]
 
     def diagnostics(self, state: State) -> dict[str, float]:
         """What the sampler can say about its own run, by name."""
@@ -91,3 +82,25 @@ class Sampler(ABC):
                     f"{self.kind}: after step {state.step} of {self.steps}, {broken} of {tensor.numel()} "
                     f"numbers of {name!r} are not finite; take a smaller step size or snr"
                 )
+
+
+class SamplerKind(Sampler):
+    """A sampler that is built by the name of its kind from a model and hyper-parameters."""
+
+    @classmethod
+    @abstractmethod
+    def planned_evaluations(cls, **hyper_parameters: Any) -> int:
+        """Network evaluations per image from init() to the last step()."""
+
+    @classmethod
+    def hyper_parameters(cls) -> list[str]:
+        """Names of all that the sampler takes beside the model."""
+        return [name for name in inspect.signature(cls.__init__).parameters if name not in ("self", "model")]
+
+
+def run(sampler: Sampler, noise: Noise, steps: int | None = None) -> State:
+    """The state after all steps, or after the first so many."""
+    state = sampler.init(noise)
+    for _ in range(sampler.steps if steps is None else steps):
+        state = sampler.step(state, noise)
+    return state

@@ -6,7 +6,6 @@ result depends on how the work is cut up.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,12 +35,8 @@ class ClassConditional(Sampler):
         self.sampler = sampler
         self.model = model
         self.classes = tuple(classes)
-        self.kind = sampler.kind  # type: ignore[misc]  # of the sampler, whatever its class
+        self.kind = sampler.kind
         self.steps = sampler.steps
-
-    @classmethod
-    def planned_evaluations(cls, **_: Any) -> int:
-        raise NotImplementedError("ask the sampler itself")
 
     def class_labels(self, indices: range) -> Tensor:
         return torch.tensor(self.classes)[torch.tensor(list(indices)) % len(self.classes)]

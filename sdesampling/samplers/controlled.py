@@ -13,7 +13,7 @@ from torch import Tensor
 from sdesampling.choices import one_of
 from sdesampling.noise import Noise, Purpose
 from sdesampling.samplers.annealed_langevin import AnnealedLangevinDynamics
-from sdesampling.samplers.base import Sampler, State
+from sdesampling.samplers.base import SamplerKind, State
 from sdesampling.samplers.predictor_corrector import PredictorCorrector
 from sdesampling.score import ScoreModel
 from sdesampling.sde import per_sample
@@ -54,7 +54,7 @@ class Observations:
         return found * 2 - 1 if self.model.centered else found
 
 
-class Controlled(Sampler):
+class Controlled(SamplerKind):
     """Predictor-corrector sampling of images of which a part is known; subclasses say which.
 
     images: see Observations.

@@ -9,7 +9,7 @@ from torch import Tensor
 from sdesampling.calibration import Calibration
 from sdesampling.latent import LatentModel
 from sdesampling.noise import Noise, Purpose
-from sdesampling.samplers.base import Sampler, State
+from sdesampling.samplers.base import SamplerKind, State
 from sdesampling.samplers.chains import effective_sample_size, r_hat
 
 
@@ -20,7 +20,7 @@ class Decay(NamedTuple):
     every: int
 
 
-class DDLS(Sampler):
+class DDLS(SamplerKind):
     """z <- z - eps/2 grad E(z) + sqrt(eps) s n with E(z) = -log p0(z) - d(G(z)).
 
     Che et al. 2020, algorithm 1. p0 is the standard normal prior, d the discriminator's logit, n standard

@@ -18,7 +18,7 @@ from sdesampling.exponential_integrator import (
     time_grid,
 )
 from sdesampling.noise import Noise, Purpose
-from sdesampling.samplers.base import Sampler, State
+from sdesampling.samplers.base import SamplerKind, State
 from sdesampling.samplers.ode import continuous
 from sdesampling.score import ScoreModel
 from sdesampling.sde import VP
@@ -39,7 +39,7 @@ class Leap(NamedTuple):
     end: Instant
 
 
-class DPMSolver(Sampler):
+class DPMSolver(SamplerKind):
     """The probability flow of a VP model, solved in half log-SNR (Lu et al. 2022, 2206.00927, 2211.01095).
 
     algorithm: expand the predicted noise (`dpmsolver`) or the predicted data (`dpmsolver++`).

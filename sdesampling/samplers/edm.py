@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sdesampling.noise import Noise, Purpose
-from sdesampling.samplers.base import Sampler, State
+from sdesampling.samplers.base import SamplerKind, State
 from sdesampling.samplers.ode import continuous
 from sdesampling.score import ScoreModel
 from sdesampling.sde import VE, per_sample
@@ -17,7 +17,7 @@ SMALLEST_TIME = 1e-5  # that networks of score_sde were trained on
 MOST_CHURN = math.sqrt(2) - 1  # by which a step's sigma may be raised
 
 
-class EDM(Sampler):
+class EDM(SamplerKind):
     """dx / dsigma = (x - D(x; sigma)) / sigma in Heun steps (Karras et al. 2022, algorithms 1 and 2).
 
     x is data plus noise of standard deviation sigma, whatever the model's SDE: VP and sub-VP networks are

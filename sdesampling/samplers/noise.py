@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from sdesampling.noise import Noise, Purpose
-from sdesampling.samplers.base import Sampler, State
+from sdesampling.samplers.base import SamplerKind, State
 
 
 class Shaped(Protocol):
@@ -16,7 +16,7 @@ class Shaped(Protocol):
         """(channels, height, width)."""
 
 
-class UniformNoise(Sampler):
+class UniformNoise(SamplerKind):
     """Every value of every pixel uniform in (0, 1], images shaped as the model's; no steps."""
 
     kind = "noise"

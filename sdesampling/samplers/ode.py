@@ -9,7 +9,7 @@ from sdesampling.choices import one_of
 from sdesampling.dormand_prince import DormandPrince, ErrorNorm, Progress
 from sdesampling.noise import Noise, Purpose
 from sdesampling.predictors import ReverseDiffusion
-from sdesampling.samplers.base import Sampler, State
+from sdesampling.samplers.base import SamplerKind, State
 from sdesampling.score import ScoreModel
 from sdesampling.sde import VE, per_sample
 
@@ -17,7 +17,7 @@ METHODS = ("dormand_prince", "euler", "heun")
 TYPICAL_EVALUATIONS = 450  # of Dormand-Prince at tolerances of 1e-5 on networks of score_sde
 
 
-class ProbabilityFlowODE(Sampler):
+class ProbabilityFlowODE(SamplerKind):
     """dx/dt = f(x, t) - g(t)^2 score / 2 from t = 1 to eps (Song et al. 2020, eq. 13).
 
     method: `dormand_prince` chooses its steps so that errors stay below rtol and atol; `steps` then only

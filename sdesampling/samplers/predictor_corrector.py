@@ -10,11 +10,11 @@ from sdesampling.correctors import CORRECTORS, AnnealedLangevin, Corrector, Lang
 from sdesampling.correctors.langevin import Norm
 from sdesampling.noise import Noise, Purpose
 from sdesampling.predictors import PREDICTORS, Predictor
-from sdesampling.samplers.base import Sampler, State
+from sdesampling.samplers.base import SamplerKind, State
 from sdesampling.score import Labels, ScoreModel
 
 
-class PredictorCorrector(Sampler):
+class PredictorCorrector(SamplerKind):
     """At each time first the corrector, then the predictor (Song et al. 2020, alg. 1, as in its code).
 
     Times are N = `steps` values from 1 down to `eps`. `denoise` leaves out the noise of the last predictor

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from sdesampling.latent import LatentDecoder
 from sdesampling.noise import Noise, Purpose
-from sdesampling.samplers.base import Sampler, State
+from sdesampling.samplers.base import SamplerKind, State
 
 
-class PriorDecoding(Sampler):
+class PriorDecoding(SamplerKind):
     """G(z) with z standard normal, in one step, which is one evaluation.
 
     The latents are those that `ddls` starts its chains from (with one image a chain), so that images of equal

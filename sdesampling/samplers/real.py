@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from sdesampling.noise import Noise
-from sdesampling.samplers.base import Sampler, State
+from sdesampling.samplers.base import SamplerKind, State
 
 
-class RealImages(Sampler):
+class RealImages(SamplerKind):
     """Sample k is image k of the data set; no steps, no evaluations.
 
     images: uint8 (number, channels, height, width). Finished images are a quarter of a level above k / 255,

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from commands import invoke
 from local_pool import LocalPool
 
-from cluster.cli import main
 from cluster.display import Silence
 from cluster.run import run_sweep
 from jobs.specfile import load_spec
@@ -58,13 +57,11 @@ def make_sweep(spec: Path) -> Callable[..., Sweep]:
 def call():
     """Call the command; return exit code, output and errors."""
 
-    def invoke(*arguments: object) -> tuple[int, str, str]:
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
+    def call(*arguments: object) -> tuple[int, str, str]:
+        result = invoke(*arguments)
         return result.exit_code, result.stdout, result.stderr
 
-    return invoke
+    return call
 
 
 @pytest.fixture

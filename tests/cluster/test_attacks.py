@@ -16,12 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from click.testing import CliRunner
+from commands import invoke
 from local_pool import LocalPool
 from PIL import Image
 from test_run import Lines
 
-from cluster.cli import main
 from cluster.run import run_sweep
 from fid.extractors import load_extractor
 from jobs import bounds
@@ -38,9 +37,7 @@ BASE = "model: digits-heldout\nsampler: {kind: real}\nsamples: 8\nmetrics: []\n"
 
 def call(*arguments: object) -> tuple[int, str]:
     """Exit code and all that a command prints; whatever is raised fails the test."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
+    result = invoke(*arguments)
     return result.exit_code, result.output
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
+from commands import invoke
 from http_server import Behaviour, serving
 
-from cluster.cli import main
 from sdesampling.networks.published import PUBLISHED
 
 
@@ -23,9 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(*arguments: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(main, ["models", *map(str, arguments)])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
+    result = invoke("models", *arguments)
     return result.exit_code, result.stdout, result.stderr
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
 from local_pool import LocalPool
-from plugin_packages import EXAMPLES, install, install_example, site, uninstall  # noqa: F401  # fixtures
 
 from cluster.cli import main
 from cluster.display import Silence
@@ -25,6 +28,72 @@ from jobs.spec import ExtractorSection
 from jobs.specfile import load_spec
 from jobs.store import LocalStore
 from jobs.sweep import expand
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of installed packages; what they registered is forgotten afterwards."""
+    from fid import extractors
+    from sdesampling import networks
+
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    known = set(sys.modules)
+    yield folder
+    for table in (networks.NETWORKS, extractors.EXTRACTORS):
+        for name in [name for name, factory in table.items() if hasattr(factory, "plugin")]:
+            del table[name]
+            extractors._IDENTITIES.pop(name, None)
+    for name in set(sys.modules) - known:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and Path(file).is_relative_to(folder):
+            del sys.modules[name]
+
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(site: Path) -> Install:
+    """Install a package by name, entry points {group: {name: value}}, modules {name: source} and version."""
+
+    def put(
+        package: str,
+        groups: Mapping[str, Mapping[str, str]],
+        modules: Mapping[str, str],
+        version: str = "1.2.3",
+    ) -> None:
+        information = site / f"{package.replace('-', '_')}-{version}.dist-info"
+        information.mkdir()
+        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+        lines = []
+        for group, entries in groups.items():
+            lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
+        (information / "entry_points.txt").write_text("\n".join(lines) + "\n")
+        for name, source in modules.items():
+            (site / f"{name}.py").write_text(source)
+        importlib.invalidate_caches()
+
+    return put
+
+
+def install_example(install: Install, name: str) -> Path:
+    """Install one of examples/ from its own pyproject; returns its folder."""
+    folder = EXAMPLES / name
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    modules = {path.stem: path.read_text() for path in folder.glob("example_*.py")}
+    install(project["name"], project["entry-points"], modules, project["version"])
+    return folder
+
+
+def uninstall(site: Path, package: str) -> None:
+    """Take a package's metadata and modules away again."""
+    for path in site.glob(f"{package.replace('-', '_')}*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    importlib.invalidate_caches()
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +110,7 @@ def models(*arguments: object) -> tuple[int, str, str]:
 
 
 @pytest.fixture
-def examples(folder: Path, install) -> Path:  # noqa: F811
+def examples(folder: Path, install) -> Path:
     """Both examples installed, their weights made, the network added; the folder of their sweep."""
     network = install_example(install, "network")
     install_example(install, "extractor")
@@ -97,7 +166,7 @@ def test_they_are_listed_and_verified(examples: Path):
     assert models("verify", "pixel-projection")[0] == 0
 
 
-def test_without_the_package_the_network_is_named(examples: Path, site: Path):  # noqa: F811
+def test_without_the_package_the_network_is_named(examples: Path, site: Path):
     uninstall(site, "example-mnist-unet")
     from sdesampling.networks import NETWORKS as KNOWN
 
@@ -129,7 +198,7 @@ MODULE = "from torch import nn\ndef factory(**arguments):\n    {}\n"
     ],
 )
 def test_a_network_that_cannot_be_used_names_package_and_entry_point(
-    install,  # noqa: F811
+    install,
     value: str,
     source: str,
     message: str,
@@ -148,7 +217,7 @@ def test_a_network_that_cannot_be_used_names_package_and_entry_point(
     assert message in str(caught.value)
 
 
-def test_names_that_clash(install):  # noqa: F811
+def test_names_that_clash(install):
     identity = {"network": "digits-cnn", "layer": "x", "dimension": 2, "resize": "no", "normalisation": "no"}
     source = f"def factory(**arguments): ...\nfactory.identity = {identity}\n"
     install("one", {NETWORKS: {"same": "one:factory", "ncsnpp": "one:factory"}}, {"one": source})
@@ -179,7 +248,7 @@ GOOD = {"network": "odd", "layer": "x", "dimension": 2, "resize": "none", "norma
     ],
 )
 def test_an_extractor_that_cannot_be_used_names_package_and_entry_point(
-    install,  # noqa: F811
+    install,
     identity,
     body: str,
     message: str,
@@ -203,7 +272,7 @@ def test_an_extractor_that_cannot_be_used_names_package_and_entry_point(
     assert message in str(caught.value)
 
 
-def test_the_example_that_trains_says_what_its_configuration_says(install, monkeypatch, folder: Path):  # noqa: F811
+def test_the_example_that_trains_says_what_its_configuration_says(install, monkeypatch, folder: Path):
     """Its betas are those of the SDE in model.yaml, and what it saves is what is added."""
     import runpy
 

@@ -9,12 +9,11 @@ import zipfile
 from collections.abc import AsyncIterator
 
 import pytest
-from click.testing import CliRunner
+from commands import invoke
 from fake_head import answers, fake_head
 
 from cluster import jobs_api
 from cluster.checks import failures
-from cluster.cli import main
 from cluster.cli.submitting import follow_job
 from cluster.head import Cluster
 from cluster.jobs_api import Job, Jobs, JobsError
@@ -258,9 +257,7 @@ def test_a_head_that_stays_away_ends_the_following_not_the_job(monkeypatch):
 
 
 def call(*arguments: object) -> tuple[int, str]:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
+    result = invoke(*arguments)
     return result.exit_code, result.output
 
 

@@ -10,7 +10,7 @@ from sdesampling.calibration import calibrate
 from sdesampling.latent import LatentModel
 from sdesampling.networks import build_network
 from sdesampling.noise import NoiseStream
-from sdesampling.samplers import build_sampler
+from sdesampling.samplers import build_sampler, run
 from sdesampling.score import ScoreModel
 from sdesampling.sde import VE, VP
 
@@ -43,13 +43,6 @@ def gan():
     generator = build_network("conditional_mlp_generator", image_size=4, num_channels=1, latent_dim=6)
     discriminator = build_network("conditional_mlp_discriminator", image_size=4, num_channels=1)
     return LatentModel(generator, discriminator, 6, (1, 4, 4))
-
-
-def run(sampler, noise):
-    state = sampler.init(noise)
-    for _ in range(sampler.steps):
-        state = sampler.step(state, noise)
-    return state
 
 
 @pytest.mark.parametrize(

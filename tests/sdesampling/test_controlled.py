@@ -7,15 +7,8 @@ from torch.testing import assert_close
 
 from sdesampling.analytic import GaussianNetwork, MixtureNetwork
 from sdesampling.noise import NoiseStream, RecordedNoise
-from sdesampling.samplers import AnnealedLangevinInpainting, Colourisation, Inpainting, build_sampler
+from sdesampling.samplers import AnnealedLangevinInpainting, Colourisation, Inpainting, build_sampler, run
 from sdesampling.sde import VE, VP
-
-
-def run(sampler, noise):
-    state = sampler.init(noise)
-    for _ in range(sampler.steps):
-        state = sampler.step(state, noise)
-    return state
 
 
 @pytest.mark.parametrize(

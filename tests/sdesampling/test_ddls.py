@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from sdesampling.latent import LatentModel
 from sdesampling.networks import MnistMLPDiscriminator, MnistMLPGenerator
 from sdesampling.noise import NoiseStream, Purpose, RecordedNoise
-from sdesampling.samplers import State, build_sampler, planned_evaluations
+from sdesampling.samplers import State, build_sampler, planned_evaluations, run
 
 
 class Identity(nn.Module):
@@ -48,13 +48,6 @@ def nonlinear(dimension=4, seed=0):
     )
     discriminator = nn.Sequential(nn.Linear(6, 8), nn.LeakyReLU(0.2), nn.Dropout(0.5), nn.Linear(8, 1))
     return LatentModel(generator, discriminator, dimension, (1, 2, 3))
-
-
-def run(sampler, noise):
-    state = sampler.init(noise)
-    for _ in range(sampler.steps):
-        state = sampler.step(state, noise)
-    return state
 
 
 def check_moments(z, mean, variance, relative=0.0):

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from sdesampling.analytic import GaussianNetwork
 from sdesampling.noise import NoiseStream, RecordedNoise
-from sdesampling.samplers import build_sampler, planned_evaluations
+from sdesampling.samplers import build_sampler, planned_evaluations, run
 from sdesampling.score import ScoreModel
 from sdesampling.sde import VE, VP, SubVP
 
@@ -24,13 +24,6 @@ def gaussian(family):
 def denoiser(x, sigma):
     """E[data | data + sigma n = x] for the Gaussian data."""
     return MEAN + STD**2 / (STD**2 + sigma**2) * (x - MEAN)
-
-
-def run(sampler, noise, steps=None):
-    state = sampler.init(noise)
-    for _ in range(sampler.steps if steps is None else steps):
-        state = sampler.step(state, noise)
-    return state
 
 
 def reference(z, draws, levels, churn=0.0, low=0.0, high=math.inf, inflation=1.0):

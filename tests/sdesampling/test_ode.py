@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from sdesampling.analytic import GaussianNetwork
 from sdesampling.dormand_prince import DormandPrince
 from sdesampling.noise import NoiseStream, Purpose, RecordedNoise
-from sdesampling.samplers import build_sampler, planned_evaluations
+from sdesampling.samplers import build_sampler, planned_evaluations, run
 from sdesampling.samplers.ode import decode, encode, spherical
 from sdesampling.sde import VE, VP, SubVP
 
@@ -22,13 +22,6 @@ SDES = {"ve": VE(0.01, 8.0), "vp": VP(), "subvp": SubVP()}
 
 def gaussian(family):
     return GaussianNetwork(SDES[family], MEAN, STD).model()
-
-
-def run(sampler, noise):
-    state = sampler.init(noise)
-    for _ in range(sampler.steps):
-        state = sampler.step(state, noise)
-    return state
 
 
 def exact(family, x, start, end):

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from sdesampling.analytic import GaussianNetwork, KernelDensityNetwork
 from sdesampling.noise import NoiseStream, RecordedNoise
-from sdesampling.samplers import NonFiniteStateError, State, build_sampler, planned_evaluations
+from sdesampling.samplers import NonFiniteStateError, State, build_sampler, planned_evaluations, run
 from sdesampling.sde import VE, VP, SubVP
 
 MEAN, STD = torch.full((1, 2, 2), 0.3), torch.full((1, 2, 2), 0.2)
@@ -20,13 +20,6 @@ SDES = {"ve": VE(0.01, 8.0), "vp": VP(), "subvp": SubVP()}
 
 def gaussian(family="ve"):
     return GaussianNetwork(SDES[family], MEAN, STD).model()
-
-
-def run(sampler, noise):
-    state = sampler.init(noise)
-    for _ in range(sampler.steps):
-        state = sampler.step(state, noise)
-    return state
 
 
 @pytest.mark.parametrize("denoise", [True, False])
