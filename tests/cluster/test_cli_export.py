@@ -65,6 +65,16 @@ def test_the_data_set_says_by_its_schema_that_these_are_images(call, filled, rea
     assert real.fingerprint in card
 
 
+def test_the_library_of_data_sets_loads_it(call, filled, real, tmp_path):
+    import datasets  # takes seconds
+
+    exported(call, filled, f"tiny/{real.fingerprint}", tmp_path / "set", "huggingface")
+    rows = datasets.load_dataset(str(tmp_path / "set"), split="train", cache_dir=str(tmp_path / "cache"))
+    pixels = np.stack([np.asarray(row["image"]) for row in rows])
+    np.testing.assert_array_equal(pixels[:, None], read_dataset("digits-heldout").images[:40])
+    assert rows["index"][:3] == [0, 1, 2]
+
+
 def test_a_sweep_is_exported_configuration_by_configuration(call, filled, tmp_path):
     code, output, _ = exported(call, filled, "tiny", tmp_path / "all", "png", "--json")
     assert code == 0
