@@ -69,6 +69,15 @@ class Demand:
         """Workers that fit on all machines."""
         return sum(map(self.room_on, machines))
 
+    def preferred(self, machines: Iterable[Machine]) -> Machine | None:
+        """A machine that workers would live on first, by GPUs and then by selectors; None when none can."""
+
+        def rank(machine: Machine) -> tuple[bool, int]:
+            choices = (number for number, each in enumerate(self.selectors) if matches(machine.labels, each))
+            return not machine.resources.get("GPU"), next(choices, 0)
+
+        return min((each for each in machines if self.room_on(each)), key=rank, default=None)
+
     def wanted(self, room: int, work: int) -> int:
         """Workers to ask for, where so many fit and so many have something to do."""
         count = max(self.least or 1, room)

@@ -134,7 +134,7 @@ class RayPool:
             fallback_strategy=[{"label_selector": other} for other in others] or None,
             max_restarts=-1,
             max_task_retries=0,  # and no runtime_env: processes that Ray has begun beforehand can be used
-        ).remote(worker, self._store, threads)
+        ).remote(worker, self._store, threads, self._demand.gpus)
         self._greet(worker)
 
     def _greet(self, worker: int) -> None:

@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 
 OBJECT_STORE = 80 * 2**20  # bytes; receipts are all that passes through
 JOIN_RETRIES = "3"  # of Ray's own, each of up to 40 seconds; its 20 keep a wrong token waiting for minutes
-A_LITTLE = 0.01  # of a GPU, to be asked on a machine that has one
-ANSWER = 30.0  # seconds that a machine has to say what it is like
+ANSWER = 120.0  # seconds that a machine has to say what it is like, PyTorch being imported there
+NODE_LABEL = "ray.io/node-id"  # that Ray gives to every machine
 REACH = 10.0  # seconds that a cluster's head has to accept a connection
 MAX_TEMPORARY = 40  # characters of the temporary folder's name, so that Ray's sockets below it fit
 
@@ -60,29 +60,32 @@ def open_ray_pool(store: str, address: str | None, demand: Demand, work: int) ->
 
 
 def hardware_of(address: str | None, demand: Demand) -> Hardware | None:
-    """What a machine that workers would live on is like; None when none of the cluster's answers soon.
+    """What the machine is like that workers would live on first; None when the cluster has none for them.
+
+    Its GPUs are those that Ray counts, whether they are taken just now or not.
 
     address: as in `open_ray_pool`; without one it is this machine, and Ray is not asked.
-    Raises PoolError when the cluster cannot be reached.
+    Raises PoolError when the cluster cannot be reached, or the machine does not answer.
     """
     if address is None:
         return hardware_here()
     with _connected(address, demand):
         import ray
 
-        ask = ray.remote(hardware_here).options(
-            num_cpus=0,
-            num_gpus=demand.gpus or (A_LITTLE if ray.cluster_resources().get("GPU") else 0),
-            label_selector=next(iter(demand.selectors), None),
-        )
-        answer = ask.remote()
-        try:
-            return Hardware.model_validate(ray.get(answer, timeout=ANSWER))
-        except ray.exceptions.GetTimeoutError:
-            ray.cancel(answer)
+        from cluster.ray_pool import machines
+
+        machine = demand.preferred(machines())
+        if machine is None:
             return None
+        node = machine.labels[NODE_LABEL]
+        ask = ray.remote(hardware_here).options(num_cpus=0, label_selector={NODE_LABEL: node})
+        answer = ask.remote()  # sees all devices there, and waits for none
+        try:
+            found: Hardware = ray.get(answer, timeout=ANSWER)
         except ray.exceptions.RayError as error:
-            raise PoolError(f"no machine of the cluster said what it is like: {error}") from error
+            ray.cancel(answer)
+            raise PoolError(f"the machine {node[:6]} did not say what it is like: {error}") from error
+        return found.model_copy(update={"gpus": math.floor(machine.resources.get("GPU", 0))})
 
 
 def no_room(demand: Demand, there: Sequence[Machine]) -> str:

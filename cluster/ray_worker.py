@@ -46,7 +46,8 @@ def node_name(host: str, node: str) -> str:
 class ShardWorker:
     """Also the `Context` of the assignment that it performs."""
 
-    def __init__(self, number: int, store: str, threads: int) -> None:
+    def __init__(self, number: int, store: str, threads: int, gpus: float) -> None:
+        """gpus: reserved for it; 0: it computes on the CPU, though Ray hides no device from it."""
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # read when libraries are imported
         import torch
 
@@ -56,7 +57,8 @@ class ShardWorker:
         self._number = number
         self._threads = threads
         torch.set_num_threads(threads)
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"  # Ray's own count may be made up
+        # Ray's own count may be made up.
+        self._device = "cuda" if gpus and torch.cuda.is_available() else "cpu"
         self._store = open_store(store)
         self._state = WorkerState(self._device)
         self._stop = threading.Event()

@@ -30,13 +30,16 @@ def settled(
     if hardware is None:
         hardware = ask()
         if hardware is None:
-            note("no machine of the cluster said what it is like: auto means one without GPU and bfloat16")
+            note(
+                "the cluster has no machine yet to decide `auto` by: it means one without GPU and bfloat16; "
+                "write `resources.gpus` and `precision` into the spec to wait for others"
+            )
             hardware = Hardware()
     found = settled_by(store, sweep, hardware)
     for text in sorted({each.arithmetic for each in found.configurations} - {"float32"}):
         note(f"precision: {text}")
     if found.resources.gpus and sweep.resources.gpus is None:
-        note(f"one GPU for each worker: {hardware.gpu}")
+        note(f"one GPU for each worker: {hardware.gpu or 'as the cluster counts them, without CUDA'}")
     return found
 
 

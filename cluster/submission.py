@@ -6,6 +6,7 @@ them. It must not know how commands are typed.
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,11 +32,13 @@ from cluster.jobs_api import Job, Jobs
 from cluster.prepare import write_down
 from cluster.settling import recorded_hardware, settled_by
 from jobs import runrecord
+from jobs.hardware import Hardware
 from jobs.lease import LeaseHeldError, inspect, refusal
 from jobs.paths import SweepPaths
 from jobs.queue_state import begin_queue
 from jobs.runrecord import RunRecord
 from jobs.store import Store
+from jobs.submission import with_gpus
 from jobs.sweep import Sweep
 
 MARK = "sdesweep"  # key of the metadata of this project's jobs: the sweeps, separated by spaces
@@ -75,9 +78,17 @@ def look_before(
     if cluster is not None:
         driver = sweeps[0].resources.driver
         demand = Demand(driver.cpus, 0.0, round((driver.memory or 0) * GIB), driver.labels[:1])
-        checks.append(resource_check(cluster, Demand.of(sweeps[0].resources, workers)))
+        hardware = recorded_hardware(store, sweeps[0].name) or Hardware(gpus=_gpus(sweeps[0], cluster))
+        resources = with_gpus(sweeps[0].resources, hardware)
+        checks.append(resource_check(cluster, Demand.of(resources, workers)))
         checks.append(driver_check(cluster, demand))
     return Before(token, cluster, checks)
+
+
+def _gpus(sweep: Sweep, cluster: Cluster) -> int:
+    """GPUs of the machine that will decide what `auto` means."""
+    machine = Demand.of(sweep.resources).preferred(cluster.machines)
+    return 0 if machine is None else math.floor(machine.resources.get("GPU", 0))
 
 
 def _data_checks(sweeps: Sequence[Sweep]) -> Iterator[Check]:

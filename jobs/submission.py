@@ -31,10 +31,10 @@ def settle(sweep: Sweep, hardware: Hardware, weights: Callable[[str], Path] | No
     Models that are not here yet keep their micro-batch open. Raises WrongWeightsError or ModelError when a
     file of weights cannot be read.
     """
-    resources = _with_gpus(sweep.resources, hardware)
+    resources = with_gpus(sweep.resources, hardware)
     settled = settle_precision(sweep, hardware).configurations
     settled = tuple(
-        each.model_copy(update={"resources": _with_gpus(each.resources, hardware)}) for each in settled
+        each.model_copy(update={"resources": with_gpus(each.resources, hardware)}) for each in settled
     )
     sizes: dict[str, int | None] = {}  # by model
     weights = weights or (lambda digest: Path(sweep.files[digest]))
@@ -56,7 +56,7 @@ def settle(sweep: Sweep, hardware: Hardware, weights: Callable[[str], Path] | No
 
 def settle_precision(sweep: Sweep, hardware: Hardware) -> Sweep:
     """The sweep with `precision: auto` decided, on which fingerprints depend."""
-    faster = hardware.bfloat16(_with_gpus(sweep.resources, hardware).gpus or 0)
+    faster = hardware.bfloat16(with_gpus(sweep.resources, hardware).gpus or 0)
     possible: dict[str, bool] = {}  # by model
     configurations = []
     for each in sweep.configurations:
@@ -91,7 +91,7 @@ def _has_bfloat16(sweep: Sweep, model: Model) -> bool:
     return all(hasattr(network, "set_precision") for network in networks.values())
 
 
-def _with_gpus(resources: Resources, hardware: Hardware) -> Resources:
+def with_gpus(resources: Resources, hardware: Hardware) -> Resources:
     """A GPU for each worker where there are GPUs, unless the spec says otherwise."""
     if resources.gpus is not None:
         return resources
@@ -114,8 +114,11 @@ def _micro_batch(model: Model, weights: Callable[[str], Path], hardware: Hardwar
 
 
 def micro_batch_for(image_bytes: int, hardware: Hardware, gpus: float) -> int:
-    """The largest power of two whose activations fit, for a network that takes so many bytes an image."""
-    share = GPU_SHARE * min(gpus, 1.0) * hardware.gpu_memory if gpus else CPU_ACTIVATIONS
+    """The largest power of two whose activations fit, for a network that takes so many bytes an image.
+
+    GPUs of which no memory is known are no devices: a cluster can be told to count some.
+    """
+    share = GPU_SHARE * min(gpus, 1.0) * hardware.gpu_memory or CPU_ACTIVATIONS
     size = 1
     while size < MAX_MICRO_BATCH and 2 * size * image_bytes <= share:
         size *= 2

@@ -136,7 +136,7 @@ def resume(
     name = queue or names[0]
     if is_dashboard(address):
         assert address is not None
-        return submit_sweeps(opened, sweeps, name, address, workers, when, submission, as_json)
+        return submit_sweeps(opened, sweeps, name, address, workers, when, log_format, submission, as_json)
     return _run(opened, sweeps, name, address, workers, when, log_format, as_json)
 
 

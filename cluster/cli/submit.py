@@ -9,7 +9,7 @@ import click
 
 from cluster.cli.common import INCOMPLETE, RequestError, command, emit, open_store
 from cluster.cli.hours import When, with_hours
-from cluster.cli.running import queue_option, workers_option
+from cluster.cli.running import log_option, queue_option, workers_option
 from cluster.cli.several import expand_specs
 from cluster.cli.submitting import (
     Submission,
@@ -39,6 +39,7 @@ head_option = click.option(
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key in every cell.")
 @workers_option
 @queue_option
+@log_option
 @with_hours
 @with_submission
 @command
@@ -49,6 +50,7 @@ def submit(
     settings: tuple[str, ...],
     workers: int | None,
     queue: str | None,
+    log_format: str,
     when: When,
     submission: Submission,
     as_json: bool,
@@ -67,7 +69,7 @@ def submit(
     sweeps = expand_specs(specs, settings, store)
     opened = open_store(sweeps[0].store)
     name = queue or sweeps[0].name
-    return submit_sweeps(opened, sweeps, name, address, workers, when, submission, as_json)
+    return submit_sweeps(opened, sweeps, name, address, workers, when, log_format, submission, as_json)
 
 
 @click.command("list")

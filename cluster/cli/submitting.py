@@ -69,6 +69,7 @@ def submit_sweeps(
     address: str,
     workers: int | None,
     when: When,
+    log_format: str,
     submission: Submission,
     as_json: bool,
 ) -> int:
@@ -88,7 +89,7 @@ def submit_sweeps(
             show_checks(checks, err=True)
         return WRONG_REQUEST
     server = Jobs(parse_address(address), before.token if cluster.guarded else None)
-    options = _passed_on(workers, when, until)
+    options = _passed_on(workers, when, until, log_format)
     job = submit(server, cluster, store, sweeps, queue, options, submission.python)
     names = [sweep.name for sweep in sweeps]
     begun = {"job": job, "sweeps": names, "store": store.url, "address": server.address}
@@ -176,7 +177,7 @@ def last_job(server: Jobs, name: str) -> Job:
     return found[-1]
 
 
-def _passed_on(workers: int | None, when: When, until: datetime | None) -> list[str]:
+def _passed_on(workers: int | None, when: When, until: datetime | None, log_format: str) -> list[str]:
     """Options for the driver on the head, whose clock may be in another zone: `until` is a moment."""
     options = []
     if workers is not None:
@@ -187,4 +188,6 @@ def _passed_on(workers: int | None, when: When, until: datetime | None) -> list[
         options.append("--ignore-window")
     if when.wait:
         options.append("--wait")
+    if log_format != "plain":
+        options += ["--log-format", log_format]
     return options

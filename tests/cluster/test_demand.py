@@ -69,3 +69,17 @@ def test_machines_and_demands_in_words():
     demand = Demand(2.0, 0.5, 4 * GIB, ({"kind": "H100"}, {"kind": "A100"}))
     text = "2 CPUs, 0.5 GPUs, 4 GiB of memory, the labels {kind: H100} or {kind: A100}"
     assert str(demand) == text
+
+
+@pytest.mark.parametrize(
+    ("demand", "machine"),
+    [
+        (Demand(), H100),  # the first one with a GPU, whichever has one: so `auto` finds it
+        (Demand(selectors=({"kind": "A100"}, {"kind": "H100"})), A100),
+        (Demand(selectors=({"kind": "!in(A100, H100)"},)), PLAIN),
+        (Demand(gpus=8.0), A100),
+        (Demand(cpus=17.0), None),
+    ],
+)
+def test_the_machine_that_decides_is_one_that_can_hold_a_worker_with_a_gpu_if_any_has(demand, machine):
+    assert demand.preferred([PLAIN, H100, A100]) == machine

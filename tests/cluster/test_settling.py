@@ -51,4 +51,4 @@ def test_a_silent_cluster_is_said_and_gets_the_careful_choice(tmp_path, sweep):
     found = settled(LocalStore(tmp_path / "store"), sweep, lambda: None, notes.append)
     assert found.hardware == Hardware()
     assert [each.precision for each in found.configurations] == ["float32"]
-    assert "no machine of the cluster said what it is like" in notes[0]
+    assert "no machine yet to decide `auto` by" in notes[0]

@@ -287,6 +287,34 @@ def test_a_failed_check_begins_nothing_and_says_what_to_do(spec, store, make_swe
 
 
 @pytest.mark.usefixtures("no_token")
+def test_auto_asks_for_the_gpus_that_the_cluster_has(store, make_sweep):
+    nodes = ({"CPU": 8.0}, {"CPU": 8.0, "GPU": 2.0})
+    with fake_head(answers(nodes=nodes)) as address:
+        found = look_before(store, [make_sweep()], address, None, False).checks
+        fixed = look_before(store, [make_sweep(**{"resources.gpus": 0})], address, None, False).checks
+    (auto,) = (check.found for check in found if check.name == "resources")
+    (cpus,) = (check.found for check in fixed if check.name == "resources")
+    assert auto.startswith("room for 2 workers that take 1 CPUs, 1 GPUs;")
+    assert cpus.startswith("room for 16 workers that take 1 CPUs;")
+
+
+@pytest.mark.usefixtures("no_token")
+def test_what_was_asked_of_the_run_reaches_the_driver(spec, store, monkeypatch):
+    server = Server()
+    server.address = "http://127.0.0.1:8265"
+    monkeypatch.setattr(jobs_api, "Jobs", lambda *arguments: server)
+    asked = ("--workers", "3", "--log-format", "json", "--wait", "--until", "2999-01-01T00:00+00:00")
+    with fake_head(answers()) as address:
+        code, output = call("submit", spec, "--store", store.url, "--address", address, *asked)
+    assert code == 0, output
+    ((_, command, _),) = server.submitted
+    passed = shlex.split(command.partition("--queue tiny ")[2])
+    assert passed == [
+        *("--workers", "3", "--until", "2999-01-01T00:00:00+00:00", "--wait", "--log-format", "json")
+    ]
+
+
+@pytest.mark.usefixtures("no_token")
 def test_doctor_ends_with_one_when_something_failed(tmp_path, monkeypatch):
     monkeypatch.setattr("cluster.machine_checks.ray_processes", list)
     code, output = call("doctor", "--store", tmp_path / "store", "--json")
