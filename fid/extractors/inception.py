@@ -56,20 +56,43 @@ def _half_pixel(images: Tensor) -> Tensor:
 
 
 def _antialiased_bilinear(images: Tensor) -> Tensor:
-    return interpolate(images, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
+    return _filtered(images, 1.0, lambda x: (1 - x).clamp_min(0))
 
 
 def _antialiased_bicubic(images: Tensor) -> Tensor:
-    return interpolate(images, (SIDE, SIDE), mode="bicubic", align_corners=False, antialias=True).clamp(
-        0, 255
-    )
+    return _filtered(images, 2.0, _cubic).clamp(0, 255)
+
+
+def _cubic(x: Tensor) -> Tensor:
+    """Keys' cubic kernel with a = -1/2, at distances x >= 0."""
+    near = (1.5 * x - 2.5) * x.square() + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+def _filtered(images: Tensor, reach: float, kernel: Callable[[Tensor], Tensor]) -> Tensor:
+    """Pillow's resize of floating-point images to 299x299: a filter as wide as a pixel of the result.
+
+    kernel: weights at distances in pixels, 0 beyond `reach`.
+    """
+    rows, columns = (_filter_weights(side, reach, kernel).to(images) for side in images.shape[2:])
+    return rows @ images @ columns.T
+
+
+def _filter_weights(side: int, reach: float, kernel: Callable[[Tensor], Tensor]) -> Tensor:
+    """(299, side) float64 matrix; rows add up to 1, also where the filter reaches over the border."""
+    width = max(side / SIDE, 1.0)  # pixels of the source; enlarged images are interpolated
+    centre = (torch.arange(SIDE, dtype=torch.float64)[:, None] + 0.5) * side / SIDE
+    apart = (torch.arange(side, dtype=torch.float64) + 0.5 - centre).abs() / width
+    weights = torch.where(apart < reach, kernel(apart), torch.zeros_like(apart))
+    return weights / weights.sum(dim=1, keepdim=True)
 
 
 RESIZES: dict[str, Callable[[Tensor], Tensor]] = {
     "tf1-bilinear": tf1_bilinear,  # the FID of the paper and score_sde
     "half-pixel": _half_pixel,  # pytorch-fid
     "antialiased-bilinear": _antialiased_bilinear,  # torchmetrics' default
-    "antialiased-bicubic": _antialiased_bicubic,  # in the manner of clean-fid
+    "antialiased-bicubic": _antialiased_bicubic,  # clean-fid: Pillow's, each channel in floating point
 }
 NORMALISATIONS: dict[str, tuple[float, float]] = {
     "tf": (128.0, 128.0),  # (x - 128) / 128: the 2015 graph, torch-fidelity

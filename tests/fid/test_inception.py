@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from inception_weights import formula_made
+from PIL import Image
 
 from fid.extractors import identity_of, load_extractor
 from fid.extractors.inception import MICRO_BATCH, RESIZES
@@ -76,6 +77,19 @@ def test_resizes_agree_with_the_references(golden):
     assert relative(rows, golden["resize/tf1_299_row0"]) < 1e-6
     rows = RESIZES["half-pixel"](images)[:, :, 0] / 255
     assert relative(rows, golden["resize/torch_299_row0"]) < 1e-6
+
+
+@pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(
+    "shape", [(8, 8), (32, 32), (1, 5), (48, 97), (298, 300), (256, 512), (640, 301)], ids=str
+)
+def test_antialiased_resizes_are_pillows_of_floating_point_channels(shape, filter):
+    """As clean-fid resizes: each channel in mode F, clipped. Float32 products leave 1e-4 of 255 levels."""
+    image = np.random.default_rng(0).integers(0, 256, (3, *shape)).astype(np.float32)
+    found = RESIZES[f"antialiased-{filter}"](torch.from_numpy(image)[None])[0].numpy()
+    resampling = Image.Resampling[filter.upper()]
+    expected = [np.asarray(Image.fromarray(channel).resize((299, 299), resampling)) for channel in image]
+    assert np.abs(found - np.clip(expected, 0, 255)).max() < 2e-4
 
 
 @pytest.mark.parametrize("name", sorted(RESIZES))
