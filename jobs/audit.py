@@ -26,12 +26,12 @@ from fid.moments import Moments
 from jobs.catalog import Resolved
 from jobs.commit import DamageError
 from jobs.configuration import Configuration, Extractor
-from jobs.datasets import DatasetError, read_dataset
+from jobs.datasets import DatasetError, Reading, read_dataset
 from jobs.extraction import BATCH, extract
 from jobs.features import committed_features
 from jobs.imagefiles import IMAGE_SUFFIXES
 from jobs.images import committed_images
-from jobs.imagesets import Given, Progress
+from jobs.imagesets import Given
 from jobs.ledger import scan
 from jobs.lookup import find_configuration
 from jobs.originals import original_images, original_source
@@ -83,7 +83,7 @@ class SideReader:
     store: Store
     found: Resolved[Extractor]
     network: FeatureNetwork
-    progress: Progress
+    progress: Reading
     count: int | None = None
     skip_unreadable: bool = False
 

@@ -399,11 +399,10 @@ def _data_set_model(section: DataSet, folder: Path, *key: str) -> Resolved[Model
 @functools.cache
 def _read(name: str, path: str, split: str | None) -> KnownDataSet:
     """Read a whole data set for what must be known of it."""
-    from jobs.datasets import DatasetError, read_dataset  # imports pyarrow
+    from jobs.datasets import DatasetError, open_dataset  # imports pyarrow
 
     try:
-        data = read_dataset(name, path, split)
+        data = open_dataset(name, path, split)
     except DatasetError as error:
         raise UnresolvedError(str(error), "dataset") from None
-    channels, height, width = data.images.shape[1:]
-    return KnownDataSet(len(data), (channels, height, width), data.content_hash)
+    return KnownDataSet(len(data), data.shape, data.content_hash)

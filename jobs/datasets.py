@@ -6,26 +6,43 @@ content hash that names it in references and training records. Knows nothing of 
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow.parquet
 
 from jobs.archives import is_cifar, is_idx, read_cifar, read_idx
-from jobs.bounds import SwollenError, check_npz, check_parquet, check_swelling
-from jobs.imagefiles import IMAGE_SUFFIXES, DatasetError, decode_all, image_paths
+from jobs.bounds import check_npz
+from jobs.encoded import FolderImages, HubImages, NpzRows, ParquetImages
+from jobs.imagefiles import IMAGE_SUFFIXES, DatasetError, image_paths
+from jobs.imagestream import (
+    HELD,
+    Checked,
+    Content,
+    EncodedImages,
+    Shape,
+    StreamedImages,
+    check_images,
+    decoded,
+)
 
-__all__ = ["BUILT_IN", "HUB", "Dataset", "DatasetError", "read_dataset", "read_digits"]
+__all__ = ["BUILT_IN", "HUB", "Dataset", "DatasetError", "open_dataset", "read_dataset", "read_digits"]
 
 HUB = "datasets:"  # begins the path of a data set that the library `datasets` loads
-BATCH = 256  # rows of a Parquet file that are unfolded at a time
 BUILT_IN = ("digits", "digits-train", "digits-heldout")
+
+#: Opens a display of progress over so many images; what it yields is told how many more are done.
+Reading = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+def _unseen(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    return nullcontext(lambda more: None)
 
 
 @dataclass(frozen=True)
@@ -53,18 +70,47 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def shape(self) -> Shape:
+        """(channels, height, width)."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def blocks(self, part: range, size: int) -> Iterator[np.ndarray]:
+        """The images of a part, (at most size, channels, height, width) uint8 at a time."""
+        for first in range(part.start, part.stop, size):
+            yield self.images[first : min(first + size, part.stop)]
+
     @cached_property
     def content_hash(self) -> str:
         """sha256 of the images' shape and bytes; labels are no part of it: features do not see them."""
-        digest = hashlib.sha256(repr(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
-        return digest.hexdigest()
+        content = Content(len(self), self.shape)
+        content.update(self.images)
+        return content.hash
 
 
 def read_dataset(
     name: str, path: str | Path | None = None, split: str | None = None, *, skip_unreadable: bool = False
 ) -> Dataset:
-    """Read a built-in data set by its name, or any other from a path.
+    """The images of `open_dataset`, all in memory."""
+    found = open_dataset(name, path, split, skip_unreadable=skip_unreadable)
+    if isinstance(found, Dataset):
+        return found
+    images = np.empty((len(found), *found.shape), np.uint8)
+    for number, image in enumerate(found.rows(0)):
+        images[number] = image
+    return Dataset(name, images, found.labels, found.skipped)
+
+
+def open_dataset(
+    name: str,
+    path: str | Path | None = None,
+    split: str | None = None,
+    *,
+    skip_unreadable: bool = False,
+    reading: Reading = _unseen,
+) -> Dataset | StreamedImages:
+    """A built-in data set by its name, or any other from a path; in memory only where it is small.
 
     Args:
         name: `digits`, `digits-train` or `digits-heldout` when there is no path; otherwise a name to go by.
@@ -76,6 +122,7 @@ def read_dataset(
         split: `train` or `test` of a CIFAR archive; of a folder of Parquet files, and of a single file,
             how the name begins; of a data set of the hub, as it is called there.
         skip_unreadable: leave out images in files that cannot be used, and name them in `skipped`.
+        reading: opens a display of progress over so many images that are looked at.
 
     Raises:
         DatasetError: unknown name, missing path, no images, or images that cannot be used, all of them named.
@@ -87,7 +134,7 @@ def read_dataset(
             )
         return read_digits(None if name == "digits" else name.removeprefix("digits-"))
     if str(path).startswith(HUB):
-        return _read_hub(name, str(path).removeprefix(HUB), split, skip_unreadable)
+        return _open_hub(name, str(path).removeprefix(HUB), split, skip_unreadable, reading)
     path = Path(path)
     if not path.exists():
         raise DatasetError(f"{name}: no such file or folder: {path}")
@@ -95,15 +142,15 @@ def read_dataset(
         return Dataset(name, *read_cifar(name, path, split))
     shards = sorted(path.glob("*.parquet")) if path.is_dir() else []
     if shards:
-        return _read_parquet(name, _of_split(name, shards, split), skip_unreadable)
+        return _open_parquet(name, _of_split(name, shards, split), skip_unreadable, reading)
     if split is not None and not _is_of_split(path, split):
         raise DatasetError(f"{name}: {path} has no splits to choose {split!r} from")
     if path.is_dir():
-        return _read_folder(name, path, skip_unreadable)
+        return _open_folder(name, path, skip_unreadable, reading)
     if path.suffix == ".parquet":
-        return _read_parquet(name, [path], skip_unreadable)
+        return _open_parquet(name, [path], skip_unreadable, reading)
     if path.suffix == ".npz" or zipfile.is_zipfile(path):
-        return _read_npz(name, path)
+        return _open_npz(name, path)
     if is_idx(path):
         return Dataset(name, read_idx(name, path))
     raise DatasetError(
@@ -148,105 +195,99 @@ def read_digits(split: str | None = None) -> Dataset:
     return Dataset(name, images[chosen[split]], labels[chosen[split]])
 
 
-def _read_folder(name: str, folder: Path, skip: bool) -> Dataset:
+def _open_folder(name: str, folder: Path, skip: bool, reading: Reading) -> Dataset | StreamedImages:
     files, disguised = image_paths(folder)
     if not files and not disguised:
         raise DatasetError(f"{name}: no image files ({', '.join(IMAGE_SUFFIXES)}) under {folder}")
-    found = decode_all(name, ((str(path), path.read_bytes()) for path in files), disguised, skip=skip)
+    encoded = FolderImages(files)
+    with reading(f"reading {folder}", len(files)) as advance:
+        found = check_images(name, encoded, disguised, skip=skip, advance=advance)
     parents = [files[number].parent.relative_to(folder).as_posix() for number in found.kept]
     labels = None
     if "." not in parents:
         classes = {parent: number for number, parent in enumerate(sorted(set(parents)))}
         labels = np.array([classes[parent] for parent in parents], dtype=np.int64)
-    return Dataset(name, found.images, labels, found.skipped)
+    return _decoded(name, encoded, found, labels)
 
 
-def _read_npz(name: str, path: Path) -> Dataset:
+def _open_parquet(name: str, paths: list[Path], skip: bool, reading: Reading) -> Dataset | StreamedImages:
+    encoded = ParquetImages(name, paths)
+    with reading(f"reading {paths[0].parent if len(paths) > 1 else paths[0]}", len(encoded)) as advance:
+        found = check_images(name, encoded, skip=skip, advance=advance)
+    labels = encoded.labels()
+    return _decoded(name, encoded, found, None if labels is None else labels[found.kept])
+
+
+def _open_hub(
+    name: str, data_set: str, split: str | None, skip: bool, reading: Reading
+) -> Dataset | StreamedImages:
+    """A data set by the library `datasets`."""
+    where = f"{HUB}{data_set}"
+    try:
+        import datasets  # an optional extra
+    except ImportError:
+        raise DatasetError(
+            f"{name}: {where} needs the library `datasets`: pip install 'sdesweep[datasets]'"
+        ) from None
+    if split is None:
+        raise DatasetError(f"{name}: {where} has splits: choose one with --split, for example train")
+    try:
+        rows = datasets.load_dataset(data_set, split=split)
+    except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
+        raise DatasetError(f"{name}: {where}, split {split}, cannot be loaded: {error}") from error
+    encoded = HubImages(name, where, rows)
+    with reading(f"reading {where}", len(encoded)) as advance:
+        found = check_images(name, encoded, skip=skip, advance=advance)
+    return _decoded(name, encoded, found, None)
+
+
+def _decoded(
+    name: str, encoded: EncodedImages, found: Checked, labels: np.ndarray | None
+) -> Dataset | StreamedImages:
+    """The usable images: in memory where they are few, else to be decoded as they are wanted."""
+    if found.held is not None:
+        return Dataset(name, found.held, labels, found.skipped)
+    rows = partial(decoded, name, encoded, found.kept, found.shape)
+    return StreamedImages(name, len(found.kept), found.shape, found.content_hash, rows, labels, found.skipped)
+
+
+def _open_npz(name: str, path: Path) -> Dataset | StreamedImages:
     try:
         check_npz(path)
         with np.load(path, allow_pickle=False) as archive:
             key = next((key for key in ("images", "arr_0") if key in archive), None)
             if key is None:
                 raise DatasetError(f"{name}: {path} has no array 'images' or 'arr_0', only {sorted(archive)}")
-            images = archive[key]
+            rows = NpzRows(path, key)
+            shape, by_columns, dtype = rows.header
             labels = archive["labels"].astype(np.int64) if "labels" in archive else None
+            large = len(shape) == 4 and dtype == np.uint8 and not by_columns and prod(shape) > HELD
+            if not large:
+                return Dataset(name, _channels_first(archive[key]), labels)
+        return _streamed(name, rows, shape, labels)
     except DatasetError:
         raise
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DatasetError(f"{name}: {path} is no readable npz archive: {error}") from error
+
+
+def _streamed(name: str, rows: NpzRows, shape: tuple[int, ...], labels: np.ndarray | None) -> StreamedImages:
+    """Images of an array that is too large to be held."""
+
+    def begin(first: int) -> Iterator[np.ndarray]:
+        return (_channels_first(row[None])[0] for row in rows.begin(first))
+
+    channels, height, width = _channels_first(np.empty((1, *shape[1:]), np.uint8)).shape[1:]
+    content = Content(shape[0], (channels, height, width))
+    for image in begin(0):
+        content.update(image)
+    return StreamedImages(name, shape[0], (channels, height, width), content.hash, begin, labels)
+
+
+def _channels_first(images: np.ndarray) -> np.ndarray:
+    """(count, channels, height, width) of arrays without channels, or with channels last."""
     if images.ndim == 3:
-        images = images[:, None]
-    elif images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
-        images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    return Dataset(name, images, labels)
-
-
-def _read_parquet(name: str, paths: list[Path], skip: bool) -> Dataset:
-    payloads: list[tuple[str, bytes | None]] = []
-    labels: list[np.ndarray] = []
-    for path in paths:
-        try:
-            check_parquet(path)
-            columns = pyarrow.parquet.read_schema(path).names
-            image_column = next((key for key in ("image", "img") if key in columns), None)
-            if image_column is None:
-                raise DatasetError(f"{name}: {path} has no column 'image' or 'img', only {columns}")
-            label_column = next((key for key in ("label", "labels") if key in columns), None)
-            cells, found_labels = _columns(path, image_column, label_column)
-        except (pyarrow.ArrowInvalid, SwollenError) as error:
-            raise DatasetError(f"{name}: {path} is no readable Parquet file: {error}") from error
-        payloads += [
-            (f"{path}, row {row}", cell["bytes"] if isinstance(cell, dict) else cell)
-            for row, cell in enumerate(cells)
-        ]
-        if found_labels is not None:
-            labels.append(found_labels.astype(np.int64))
-    found = decode_all(name, payloads, skip=skip)
-    known = np.concatenate(labels)[list(found.kept)] if len(labels) == len(paths) else None
-    return Dataset(name, found.images, known, found.skipped)
-
-
-def _columns(path: Path, image: str, label: str | None) -> tuple[list[Any], np.ndarray | None]:
-    """Cells of the image column, and the labels where there is a column of them.
-
-    Read in small pieces: a value that all rows share is stored once, and unfolds row by row.
-    """
-    cells: list[Any] = []
-    labels: list[np.ndarray] = []
-    packed, unpacked = path.stat().st_size, 0
-    wanted = [image] if label is None else [image, label]
-    for batch in pyarrow.parquet.ParquetFile(path).iter_batches(BATCH, columns=wanted):
-        unpacked += batch.nbytes
-        check_swelling(str(path), packed, unpacked)
-        cells += batch.column(image).to_pylist()
-        if label is not None:
-            labels.append(batch.column(label).to_numpy(zero_copy_only=False))
-    return cells, np.concatenate(labels) if labels else None
-
-
-def _read_hub(name: str, data_set: str, split: str | None, skip: bool) -> Dataset:
-    """A data set by the library `datasets`; its images as they are encoded there."""
-    try:
-        import datasets  # an optional extra
-    except ImportError:
-        raise DatasetError(
-            f"{name}: {HUB}{data_set} needs the library `datasets`: pip install 'sdesweep[datasets]'"
-        ) from None
-    if split is None:
-        raise DatasetError(f"{name}: {HUB}{data_set} has splits: choose one with --split, for example train")
-    try:
-        rows = datasets.load_dataset(data_set, split=split)
-    except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
-        raise DatasetError(f"{name}: {HUB}{data_set}, split {split}, cannot be loaded: {error}") from error
-    column = next((key for key in ("image", "img") if key in rows.column_names), None)
-    if column is None:
-        raise DatasetError(
-            f"{name}: {HUB}{data_set} has no column 'image' or 'img', only {rows.column_names}"
-        )
-    encoded = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-    payloads = (
-        (f"{HUB}{data_set}, row {number}", row[column]["bytes"] or Path(row[column]["path"]).read_bytes())
-        for number, row in enumerate(encoded)
-    )
-    found = decode_all(name, payloads, skip=skip)
-    return Dataset(name, found.images, None, found.skipped)
+        return images[:, None]
+    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return images

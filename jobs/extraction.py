@@ -6,12 +6,13 @@ Shared by shards and references. This module knows no storage.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 import torch
 
 from fid.extractors import Extractor
-from jobs.features import FeatureRows
+from jobs.features import FeatureRows, join_rows
 
 BATCH = 256  # images; part of the execution identity of features
 
@@ -41,6 +42,23 @@ def extract(
         position += len(batch)
     return FeatureRows(
         step, np.concatenate(index), np.concatenate(features), np.concatenate(logits) if logits else None
+    )
+
+
+def extract_part(
+    extractor: Extractor,
+    step: int,
+    part: range,
+    blocks: Iterator[np.ndarray],
+    before_batch: Callable[[], None] = lambda: None,
+) -> FeatureRows:
+    """The same for images that come in blocks of BATCH, as many as the part has."""
+    batches = list(_batches([part]))
+    return join_rows(
+        [
+            extract(extractor, step, block, [batch], before_batch)
+            for batch, block in zip(batches, islice(blocks, len(batches)), strict=True)
+        ]
     )
 
 

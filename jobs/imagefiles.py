@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import io
 import struct
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from jobs.bounds import SwollenError, check_pixels, check_swelling
+from jobs.bounds import SwollenError, check_pixels
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 SHOWN = 50  # problems in a message; the error has all
@@ -42,70 +40,6 @@ class DatasetError(ValueError):
         more = f"\nand {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else ""
         super().__init__("\n".join([message, *problems[:SHOWN]]) + more)
         self.problems = tuple(problems)
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """Images of a set, and what was left out of it."""
-
-    images: np.ndarray  # (count, channels, height, width) uint8, in their order
-    kept: tuple[int, ...]  # numbers of these among all that were given
-    skipped: tuple[str, ...]  # where each of the others is, and what is wrong with it
-
-
-def decode_all(
-    name: str,
-    payloads: Iterable[tuple[str, bytes | None]],
-    passed_over: Sequence[str] = (),
-    *,
-    skip: bool = False,
-) -> Decoded:
-    """Decode the images of a set.
-
-    Args:
-        name: of the set.
-        payloads: where each image is, in words, and its bytes.
-        passed_over: images that are not among these and should be: where each is, and what to do.
-        skip: leave out what cannot be used, and say so, instead of raising.
-
-    Raises:
-        DatasetError: some are not readable, not 8-bit grey or RGB, or not of the shape that most have; all of
-            them are named. Or there is none.
-    """
-    images: list[tuple[int, str, np.ndarray]] = []
-    problems = list(passed_over)
-    count = len(problems)
-    packed = unpacked = 0  # bytes
-    for number, (where, payload) in enumerate(payloads):
-        count += 1
-        packed += len(payload or b"")
-        try:
-            image = decode(payload)
-            unpacked += image.nbytes
-            images.append((number, where, image))
-        except ValueError as error:
-            problems.append(f"{where}: {error}")
-        try:
-            check_swelling(name, packed, unpacked)
-        except SwollenError as error:
-            raise DatasetError(str(error)) from None
-    usual = Counter(image.shape for _, _, image in images).most_common(1)[0][0] if images else ()
-    problems += [
-        f"{where}: is {_shape(image.shape)}, and most are {_shape(usual)}: make it so, or take it out"
-        for _, where, image in images
-        if image.shape != usual
-    ]
-    if problems and not skip:
-        raise DatasetError(
-            f"{name}: {len(problems):,} of {count:,} images cannot be used; "
-            "mend them, or let --skip-unreadable leave them out and say so:",
-            problems,
-        )
-    good = [(number, image) for number, _, image in images if image.shape == usual]
-    if not good:
-        raise DatasetError(f"{name}: holds no images", problems)
-    kept = tuple(number for number, _ in good)
-    return Decoded(np.stack([image for _, image in good]), kept, tuple(problems))
 
 
 def decode(payload: bytes | None) -> np.ndarray:
@@ -134,12 +68,19 @@ def decode(payload: bytes | None) -> np.ndarray:
 
 
 def image_paths(folder: Path) -> tuple[list[Path], list[str]]:
-    """All image files below a folder, sorted; and a line for each image whose name is not that of one."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    """All image files below a folder, sorted; and a line for whatever else should be read and is not.
+
+    Such are images whose names are not those of images, and links to folders.
+    """
+    there = sorted(path for path in folder.rglob("*") if not path.name.startswith("."))
+    linked = [path for path in there if path.is_symlink() and path.is_dir()]
+    files = [path for path in there if path.is_file() or (path.is_symlink() and not path.exists())]
     known = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     disguised = [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES and _is_image(path)]
     endings = ", ".join(IMAGE_SUFFIXES)
-    return known, [f"{path}: an image by its content; save it as one of {endings}" for path in disguised]
+    passed_over = [f"{path}: an image by its content; save it as one of {endings}" for path in disguised]
+    passed_over += [f"{path}: a link to a folder, which is not followed: copy it there" for path in linked]
+    return known, passed_over
 
 
 def _is_image(path: Path) -> bool:
@@ -150,7 +91,7 @@ def _is_image(path: Path) -> bool:
         return False
 
 
-def _shape(shape: tuple[int, ...]) -> str:
+def shape_text(shape: tuple[int, ...]) -> str:
     """`RGB 32x32`, width before height."""
     channels, height, width = shape
     return f"{'grey' if channels == 1 else 'RGB'} {width}x{height}"

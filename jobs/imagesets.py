@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +21,9 @@ from jobs.build import build_extractor
 from jobs.catalog import DATA_SETS, Resolved
 from jobs.commit import Marker
 from jobs.configuration import Configuration, Extractor
-from jobs.datasets import HUB, DatasetError, read_dataset
+from jobs.datasets import HUB, DatasetError, Reading, open_dataset
 from jobs.digests import add_digests
-from jobs.extraction import BATCH, extract
+from jobs.extraction import BATCH, extract, extract_part
 from jobs.features import FeatureRows, FeatureSource, HeldFeatures, StoredFeatures, join_rows
 from jobs.fingerprint import file_sha256
 from jobs.images import committed_images
@@ -43,9 +42,6 @@ from jobs.sections import DataSet
 from jobs.store import Store, StoreError
 from jobs.weights import send_weights
 from jobs.worker import WorkerState
-
-#: Opens a display of progress over so many images; what it yields is told how many more are done.
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ class SetReader:
     store: Store
     found: Resolved[Extractor]
     worker: WorkerState
-    progress: Progress
+    progress: Reading
     skip_unreadable: bool = False
     count: int | None = None  # images behind a mean and a covariance
 
@@ -124,7 +120,13 @@ class SetReader:
         return self._configuration(given)
 
     def _files(self, given: Given) -> FeatureSet:
-        data = read_dataset(given.text, given.path, given.split, skip_unreadable=self.skip_unreadable)
+        data = open_dataset(
+            given.text,
+            given.path,
+            given.split,
+            skip_unreadable=self.skip_unreadable,
+            reading=self.progress,
+        )
         source = given.path if given.path.startswith(HUB) else str(Path(given.path).resolve())
         record = SetRecord(
             name=given.text,
@@ -136,10 +138,14 @@ class SetReader:
         )
         with self.progress(f"features of {given.text}", len(data)) as advance:
             try:
-                rows = extract(self.network, 0, data.images, [range(len(data))], lambda: advance(BATCH))
+                every = range(len(data))
+                blocks = data.blocks(every, BATCH)
+                rows = extract_part(self.network, 0, every, blocks, lambda: advance(BATCH))
+            except DatasetError:
+                raise
             except ValueError as error:
                 raise DatasetError(f"{given.text}: {error}") from error
-        return self._held(record, rows, data.images.shape[1:])
+        return self._held(record, rows, data.shape)
 
     def _held(self, record: SetRecord, rows: FeatureRows, shape: tuple[int, ...]) -> FeatureSet:
         """Features that were made here and now."""

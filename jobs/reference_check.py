@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from jobs.catalog import DATA_SETS
 from jobs.commit import DamageError, Marker, quarantine
-from jobs.datasets import DatasetError, read_dataset
+from jobs.datasets import DatasetError, open_dataset
 from jobs.features import committed_features
 from jobs.ledger import Damage, Listing
 from jobs.paths import RangeFolder, StorePaths
@@ -116,7 +116,7 @@ def _source(name: str, record: Indexed) -> str:
     if record.kind != "images":
         return "not compared: what was imported has no images"
     try:
-        data = read_dataset(name, record.source, record.split, skip_unreadable=record.skipped > 0)
+        data = open_dataset(name, record.source, record.split, skip_unreadable=record.skipped > 0)
     except DatasetError as error:
         return f"cannot be read: {error}"
     if data.content_hash == record.content:

@@ -6,16 +6,19 @@ know configurations or scores.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from jobs.commit import Content, Execution, GroupRecord, Marker, commit
 from jobs.configuration import Extractor
-from jobs.datasets import BUILT_IN, Dataset, DatasetError, read_dataset
+from jobs.datasets import BUILT_IN, DatasetError, open_dataset
 from jobs.digests import add_digests
-from jobs.extraction import extract
+from jobs.extraction import BATCH, extract_part
 from jobs.features import FeatureRows, StoredFeatures, write_features
+from jobs.imagestream import ImageSource
 from jobs.ledger import Listing, mend
 from jobs.paths import RangeFolder, StorePaths
 from jobs.plan import gaps, groups
@@ -24,7 +27,7 @@ from jobs.sections import DataSet
 from jobs.store import Store
 from jobs.worker import WorkerState
 
-PART = 2048  # images of a file
+PART = 8 * BATCH  # images of a file
 STEP = 0  # real data have no steps
 IMPORTED = "imported"  # stands for the extractor of what was not made here
 
@@ -54,19 +57,18 @@ class Reference:
         return StoredFeatures(store, self.folder, self.markers, STEP, self.count)
 
 
-def register_reference(store: Store, name: str, data: Dataset, source: str, split: str | None) -> Indexed:
+def register_reference(store: Store, name: str, data: ImageSource, source: str, split: str | None) -> Indexed:
     """Give images a name of their own in the store, by which specs know them.
 
     source: an absolute path, or `datasets:NAME`.
     Raises DatasetError when the name is a data set that is shipped, or stands for other images already.
     """
-    channels, height, width = data.images.shape[1:]
     record = Indexed(
         content=data.content_hash,
         count=len(data),
         source=source,
         split=split,
-        shape=(channels, height, width),
+        shape=data.shape,
         skipped=len(data.skipped),
     )
     refuse_taken(store, name, record)
@@ -92,7 +94,7 @@ def build_reference(
     extractor: Extractor,
     worker: WorkerState,
     before_batch: Callable[[], None] = lambda: None,
-    images: Dataset | None = None,
+    images: ImageSource | None = None,
 ) -> Reference:
     """Make the features of a data set that the store does not have yet.
 
@@ -111,19 +113,20 @@ def build_reference(
         except FileNotFoundError:
             found = images or _read_again(store, data_set.name)
     else:
-        found = read_dataset(data_set.name, data_set.path, data_set.split)
+        found = open_dataset(data_set.name, data_set.path, data_set.split)
         record = Indexed(content=found.content_hash, count=len(found), split=data_set.split)
         write_index(store, data_set, record)
     folder = _folder(data_set, found.content_hash, extractor)
     markers, damaged = Listing(store, folder.root).committed(folder)
     mend(store, StorePaths().reference(data_set.name, found.content_hash), damaged)
     for gap in gaps(len(found), [marker.samples for marker in markers]):
+        blocks = found.blocks(gap, BATCH)
         for part in groups(gap, PART):
-            _build_part(store, folder, found, part, extractor, worker, before_batch)
+            _build_part(store, folder, found, part, blocks, extractor, worker, before_batch)
     return load_reference(store, data_set, extractor)
 
 
-def _read_again(store: Store, name: str) -> Dataset:
+def _read_again(store: Store, name: str) -> ImageSource:
     """The images of a named reference, from where they came. Raises DatasetError."""
     try:
         record = read_index(store, DataSet(name=name))
@@ -134,7 +137,7 @@ def _read_again(store: Store, name: str) -> Dataset:
         ) from None
     if record.kind != "images":
         raise DatasetError(f"the imported {record.kind} of {name} are not in the store: import again")
-    found = read_dataset(name, record.source, record.split, skip_unreadable=record.skipped > 0)
+    found = open_dataset(name, record.source, record.split, skip_unreadable=record.skipped > 0)
     if found.content_hash != record.content:
         raise DatasetError(
             f"{record.source} has changed since the reference {name} was built: content "
@@ -190,15 +193,18 @@ def reference_folder(store: Store, data_set: DataSet, extractor: Extractor) -> t
 def _build_part(
     store: Store,
     folder: RangeFolder,
-    data: Dataset,
+    data: ImageSource,
     part: range,
+    blocks: Iterator[np.ndarray],
     extractor: Extractor,
     worker: WorkerState,
     before_batch: Callable[[], None],
 ) -> None:
     network = worker.extractor(store, extractor)
     try:
-        rows = extract(network, STEP, data.images[part.start : part.stop], [part], before_batch)
+        rows = extract_part(network, STEP, part, blocks, before_batch)
+    except DatasetError:
+        raise
     except ValueError as error:
         raise DatasetError(f"{data.name}: {error}") from error
     inputs = {"images": data.content_hash, "extractor": extractor.weights or ""}

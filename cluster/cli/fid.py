@@ -16,7 +16,6 @@ from cluster.cli.common import RequestError, command, emit, find_extractor, open
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jobs.imagesets import FeatureSet, Given, SetReader
     from jobs.results import SetResult
     from jobs.sections import Metric
 
@@ -75,17 +74,10 @@ def fid(
 
     worker = WorkerState(device or best_device())
     reader = SetReader(opened, found, worker, progress, skip_unreadable, count)
-    first, second = (_open(reader, item, as_json) for item in given)
+    first, second = map(reader.open, given)
     chosen, left_out = possible(first, second, found.thing, asked, strict=strict)
     result = score_sets(first, second, found.thing, chosen, left_out)
     show_line(result, as_json)
-
-
-def _open(reader: SetReader, given: Given, quiet: bool) -> FeatureSet:
-    """A set; says which one is read, as decoding many files takes its time."""
-    if given.kind == "files" and not quiet:
-        click.echo(f"reading {given.path}", err=True)
-    return reader.open(given)
 
 
 def parse_metrics(text: str | None, default: tuple[Metric, ...] = ("fid",)) -> tuple[list[Metric], bool]:

@@ -5,6 +5,7 @@ It must not compute anything.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from cluster.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from jobs.datasets import Dataset
+    from jobs.imagestream import ImageSource
     from jobs.reference_check import ReferenceSummary
     from jobs.reference_index import Indexed
     from jobs.sections import DataSet
@@ -69,15 +70,15 @@ def build(
       sdesweep reference build cifar10-train --from cifar-10-python.tar.gz --split train --extractor inception
       sdesweep reference build faces --from images/ --extractor inception=weights.pth
     """
-    from jobs.datasets import read_dataset
+    from jobs.datasets import open_dataset
     from jobs.references import register_reference
 
     named = _named(name)
     resolved = [find_extractor(text) for text in extractors]
     opened = open_store(store)
-    if not as_json:
-        click.echo(f"reading {source}", err=True)
-    data = read_dataset(name, source, split, skip_unreadable=skip_unreadable)
+    data = open_dataset(
+        name, source, split, skip_unreadable=skip_unreadable, reading=partial(bar, quiet=as_json)
+    )
     where = source if source.startswith("datasets:") else str(Path(source).resolve())
     register_reference(opened, name, data, where, split)
     for found in resolved:
@@ -87,7 +88,7 @@ def build(
     return 0
 
 
-def _make_features(store: Store, named: DataSet, data: Dataset, found: Any, as_json: bool) -> bool:
+def _make_features(store: Store, named: DataSet, data: ImageSource, found: Any, as_json: bool) -> bool:
     """Build what is missing, with progress; False when it was stopped."""
     from jobs.extraction import BATCH
     from jobs.references import build_reference

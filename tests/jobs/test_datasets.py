@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -216,10 +215,11 @@ class HubRows:
         assert feature == "encoded"
         return self
 
-    def __iter__(self) -> Iterator[dict[str, object]]:
-        return (
-            dict(zip(self._columns, row, strict=True)) for row in zip(*self._columns.values(), strict=True)
-        )
+    def __len__(self) -> int:
+        return len(next(iter(self._columns.values())))
+
+    def __getitem__(self, row: int) -> dict[str, object]:
+        return {name: cells[row] for name, cells in self._columns.items()}
 
 
 @pytest.fixture

@@ -122,3 +122,15 @@ def test_several_frames_are_refused():
     frames = saved(rgb(), "TIFF", save_all=True, append_images=[rgb()])
     with pytest.raises(ValueError, match="has 2 frames"):
         decode(frames)
+
+
+def test_links_that_lead_nowhere_or_to_folders_are_named(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "more.png").write_bytes(saved(rgb()))
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "fine.png").symlink_to(elsewhere / "more.png")
+    with pytest.raises(DatasetError, match="2 of 7 images cannot be used") as caught:
+        read_dataset("stranger", folder)
+    assert "gone.png (No such file or directory): the image has no bytes" in str(caught.value)
+    assert "linked: a link to a folder, which is not followed" in str(caught.value)
