@@ -33,9 +33,10 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# End-to-end tests start clusters, so they have a process in which nothing of Ray was used before.
+# Tests are spread over the cores, one thread each. End-to-end tests start clusters, which take all cores: one at
+# a time, in a process in which nothing of Ray was used before.
 tests: $(READY)
-	$(BIN)/python -m pytest --ignore tests/e2e
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/e2e --numprocesses auto --dist worksteal
 	$(BIN)/python -m pytest tests/e2e
 
 gpu-check: $(READY)

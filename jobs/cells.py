@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.layers import Layers
-from jobs.problems import Location, Problem, not_one_of, path_text, suggestion
+from jobs.problems import Location, Problem, dotted_keys, not_one_of, path_text, suggestion
 from jobs.spec import Condition, Settings, Spec, SweepSection
 
 MAX_CELLS = 10_000
@@ -57,7 +57,8 @@ def lay_out(spec: Spec) -> Table:
             table.cells = [*_matrix(spec, spec.sweep, table.problems), *_included(spec, spec.sweep)]
             table.problems += _placed_twice(table.cells)
         if not table.cells and not table.problems:
-            table.problems.append(Problem("sweep", "has no cells: give axes or include"))
+            remedy = "exclude leaves none" if spec.sweep.axes else "give axes or include"
+            table.problems.append(Problem("sweep", f"has no cells: {remedy}"))
     table.rows = list(dict.fromkeys(cell.row for cell in table.cells))
     table.columns = _column_order(spec.sweep, table.cells)
     order = {row: number for number, row in enumerate(table.rows)}
@@ -153,7 +154,7 @@ def _problems(sweep: SweepSection) -> Iterator[Problem]:
             yield Problem(path_text(["sweep", "axes", axis]), "has no levels")
         is_list = any(set(settings) == {axis} for settings in levels.values())
         if is_list and axis.partition(".")[0] not in known:
-            near = suggestion(axis, known)
+            near = suggestion(axis, [*known, *dotted_keys(Settings)])
             yield Problem(
                 path_text(["sweep", "axes", axis]),
                 f"a list sets the key that the axis is named after, and there is no key {axis!r}{near}",

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from jobs.configuration import Extractor, Model
 from jobs.paths import SPAN
 from jobs.problems import Location
+from jobs.requirements import why_not
 from jobs.sections import (
     DDLS,
     EDM,
@@ -30,7 +31,6 @@ from jobs.spec import Settings
 Finding = tuple[Location, str]
 
 MAX_SHARDS = 10_000_000
-PARTS = 12  # that FID-infinity cuts the samples into
 
 #: What each kind of sampler samples from; `noise` takes anything that has a shape.
 FAMILIES = {
@@ -102,19 +102,11 @@ def _check_scores(settings: Settings, extractors: Sequence[Extractor]) -> Iterat
     ):
         if len(set(names)) < len(names):
             yield (key,), "names one twice"
-    if "fid_infinity" in settings.metrics:
-        for extractor in extractors:
-            least = PARTS * (extractor.dimension + 1)
-            if settings.samples < least:
-                message = f"fid_infinity by {extractor.name} needs at least {least:,} samples"
-                yield (
-                    ("metrics",),
-                    f"{message}: {PARTS} parts of more than {extractor.dimension:,} dimensions",
-                )
-    if "is" in settings.metrics:
-        for extractor in extractors:
-            if not extractor.logits:
-                yield ("metrics",), f"is needs class logits, which {extractor.name} does not give"
+    for extractor in extractors:
+        for metric in settings.metrics:
+            reason = why_not(metric, settings.samples, extractor, None, features=True, real=True)
+            if reason:
+                yield ("metrics",), reason
 
 
 def _check_stages(settings: Settings) -> Iterator[Finding]:

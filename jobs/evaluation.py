@@ -13,7 +13,8 @@ from jobs.configuration import Configuration, Extractor
 from jobs.fingerprint import fingerprint
 from jobs.paths import SweepPaths
 from jobs.reference_index import read_index
-from jobs.scoring import MetricsError, why_not
+from jobs.requirements import why_not
+from jobs.scoring import MetricsError
 from jobs.sections import DataSet, Metric, Section
 from jobs.store import Store
 

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -58,15 +59,43 @@ def path_text(location: Iterable[str | int]) -> str:
 
 
 def suggestion(value: object, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" or nothing."""
-    near = difflib.get_close_matches(str(value), list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    """Return "; did you mean 'x'?" or nothing. Capital letters make no difference."""
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(str(value).lower(), list(names), n=1)
+    return f"; did you mean {names[near[0]]!r}?" if near else ""
+
+
+def key_hint(key: str, *models: type[BaseModel]) -> str:
+    """Return what a key that none of these models has may have been meant to be, else the keys they have."""
+    below = dotted_keys(*models)
+    if key in below:
+        section, _, inner = key.partition(".")
+        return f"; dots are for axes and --set, here write {section}: {{{inner}: ...}}"
+    inside = [dotted for dotted in below if dotted.partition(".")[2] == key]
+    if inside:
+        return f"; did you mean {' or '.join(map(repr, inside))}?"
+    known = [field.alias or name for model in models for name, field in model.model_fields.items()]
+    return suggestion(key, known) or f"; the keys here are {', '.join(known)}"
+
+
+def dotted_keys(*models: type[BaseModel]) -> list[str]:
+    """Return `section.key` for every key of the single sections that models hold; lists have no such keys."""
+    found = [
+        f"{field.alias or section}.{inner.alias or key}"
+        for model in models
+        for section, field in model.model_fields.items()
+        if get_origin(field.annotation) is not tuple
+        for item in _models_in(field.annotation)
+        for key, inner in item.model_fields.items()
+    ]
+    return list(dict.fromkeys(found))
 
 
 def not_one_of(value: object, known: Iterable[str]) -> str:
     """Return "'x' is not one of a, b; did you mean 'a'?"."""
     names = list(known)
-    return f"{show(value)} is not one of {', '.join(names)}{suggestion(value, names)}"
+    near = suggestion(value, names) if isinstance(value, str) else ""
+    return f"{show(value)} is not one of {', '.join(names)}{near}"
 
 
 def show(value: object) -> str:
@@ -124,22 +153,21 @@ def _describe_one(details: ErrorDetails, model: type[BaseModel]) -> tuple[Locati
     if kind == "missing":
         return location, "missing" + _choices(owner, str(location[-1]))
     if kind == "extra_forbidden":
-        known = [field.alias or name for name, field in owner.model_fields.items()] if owner else []
-        near = suggestion(location[-1], known)
-        return location, f"unknown key{near or '; the keys here are ' + ', '.join(known)}"
+        return location, f"unknown key{key_hint(str(location[-1]), owner) if owner else ''}"
     if kind == "literal_error":
         return location, not_one_of(value, _quoted(context["expected"]))
     if kind == "union_tag_invalid":
-        return (*location, "kind"), not_one_of(context["tag"], _quoted(context["expected_tags"]))
+        return (*location, "kind"), not_one_of(value["kind"], _quoted(context["expected_tags"]))
     if kind == "union_tag_not_found":
         return (*location, "kind"), "missing; one of " + ", ".join(_tags_of(location, model))
     if kind in _LIMITS:
         key, words = _LIMITS[kind]
         return location, f"{show(value)} {words} {context[key]}"
     if kind in _TYPES:
-        return location, f"{show(value)} is not {_TYPES[kind]}{_number_hint(kind, value)}"
+        return location, f"{show(value)} is not {_TYPES[kind]}{_type_hint(kind, value, location, model)}"
     if kind == "string_pattern_mismatch":
-        return location, f"{show(value)} is no name here: it must match {context['pattern']}"
+        pattern = context["pattern"]
+        return location, f"{show(value)} is no name here: it must match {pattern}{_name_hint(value, pattern)}"
     if kind in ("whole_number_or_auto", "spec"):
         return location, f"{show(value)} {details['msg']}"
     if kind == "sentence":
@@ -147,10 +175,22 @@ def _describe_one(details: ErrorDetails, model: type[BaseModel]) -> tuple[Locati
     return location, f"{show(value)}: {details['msg']}"
 
 
-def _number_hint(kind: str, value: object) -> str:
+def _type_hint(kind: str, value: object, location: Location, model: type[BaseModel]) -> str:
     if kind in ("int_type", "int_from_float") and isinstance(value, float) and value.is_integer():
         return f"; write {int(value)}"
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return f'; write "{show(value)}"'
+    field = model.model_fields.get(str(location[-1])) if len(location) == 1 else None
+    if kind == "model_attributes_type" and field is not None and field.discriminator:
+        return f"; write {{kind: KIND, ...}}, where KIND is one of {', '.join(_tags_of(location, model))}"
     return ""
+
+
+def _name_hint(value: str, pattern: str) -> str:
+    """A name like the one that was written, for blanks and capital letters where there may be none."""
+    near = re.sub(r"[^a-z0-9.]+", "-", value.lower()).strip("-.")
+    alike = re.fullmatch(r"[\w .-]+", value) and re.fullmatch(pattern, near)
+    return f"; for example {near!r}" if alike else ""
 
 
 def _quoted(expected: str) -> list[str]:

@@ -15,11 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobs.configuration import Extractor
 from jobs.paths import StorePaths
+from jobs.requirements import OF_MOMENTS
 from jobs.sections import DataSet, Metric
 from jobs.store import Store, StoreError
-
-#: What imported moments are enough for.
-OF_MOMENTS: frozenset[Metric] = frozenset({"fid", "fid_infinity", "is"})
 
 
 class Indexed(BaseModel):

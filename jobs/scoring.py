@@ -26,9 +26,8 @@ from fid.scores import (
     precision_recall,
 )
 from fid.uncertainty import predicted_bias
-from jobs.configuration import Extractor
 from jobs.features import FeatureSource
-from jobs.reference_index import OF_MOMENTS
+from jobs.requirements import OF_MOMENTS
 from jobs.scores import (
     DensityCoverage,
     Fid,
@@ -43,7 +42,6 @@ from jobs.scores import (
 from jobs.sections import Metric
 
 CONTROL_SEED = 0  # of the splits of a control
-INFINITY_PARTS = 12  # that fid_infinity cuts the samples into, each of more rows than dimensions
 
 
 class MetricsError(ValueError):
@@ -107,31 +105,6 @@ def control_of(scores: StageScores, real: FeatureSource | None, samples: int) ->
     rows = real.some(subset(real.samples, 2 * CONTROL_ROWS, CONTROL_SEED))
     found = real_control(rows, samples, real.samples, CONTROL_SEED)
     return RealControl(value=found.mean, spread=found.spread, sizes=found.sizes)
-
-
-def why_not(
-    metric: Metric, samples: int, extractor: Extractor, reference: int | None, *, features: bool, real: bool
-) -> str | None:
-    """Why a metric cannot be had; None where it can.
-
-    samples, reference: how many there are on each side; None: not known yet. features, real: whether each has
-    features, not only moments.
-    """
-    if not features and metric != "fid":
-        return f"{metric} needs the features of both sides, and of the first only moments are known"
-    if not real and metric not in OF_MOMENTS:
-        return (
-            f"{metric} needs the features of the reference, and only its moments are known; "
-            f"they are enough for {', '.join(sorted(OF_MOMENTS))}"
-        )
-    if metric == "is":
-        return None if extractor.logits else f"is needs logits, which {extractor.name} does not give"
-    least = {"fid_infinity": INFINITY_PARTS * (extractor.dimension + 1), "fid": 2, "kid": 20}.get(metric, 6)
-    if samples < least:
-        return f"{metric} needs at least {least:,} images, there are {samples:,}"
-    if metric not in OF_MOMENTS and reference is not None and reference < least:
-        return f"{metric} needs a reference of at least {least:,} images, it has {reference:,}"
-    return None
 
 
 def distance_of_moments(generated: Moments, reference: Moments, made_of: str) -> StageScores:

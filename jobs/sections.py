@@ -6,6 +6,7 @@ This module must not know files, catalogues or sweeps.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import (
@@ -75,6 +76,8 @@ class DataSet(Section):
 
 def named(value: object) -> object:
     """A bare name stands for `{name: NAME}`."""
+    if not isinstance(value, str | Mapping | Section):
+        raise PydanticCustomError("spec", "is neither a name nor a mapping")
     return {"name": value} if isinstance(value, str) else value
 
 

@@ -12,9 +12,10 @@ from fid.frechet import TRACE_METHOD
 from jobs.configuration import Extractor
 from jobs.imagesets import FeatureSet
 from jobs.provenance import extractor_identity, few_samples
+from jobs.requirements import why_not
 from jobs.results import ReferenceRecord, SetResult, Statistics, package_versions
 from jobs.scores import StageScores
-from jobs.scoring import MetricsError, control_of, distance_of_moments, one_thread, stage_scores, why_not
+from jobs.scoring import MetricsError, control_of, distance_of_moments, one_thread, stage_scores
 from jobs.sections import Metric
 
 

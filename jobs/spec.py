@@ -17,6 +17,7 @@ from jobs.paths import SHARED_FOLDERS
 from jobs.sections import (
     Count,
     DataSet,
+    DataSetField,
     Deviation,
     IntOrAuto,
     Metric,
@@ -29,13 +30,10 @@ from jobs.sections import (
     Resources,
     Sampler,
     Section,
+    named,
 )
+from jobs.store import StoreError, check_url
 from jobs.window import Window
-
-
-def _named(value: object) -> object:
-    """A bare name stands for `{name: NAME}`."""
-    return {"name": value} if isinstance(value, str) else value
 
 
 def _role(value: object) -> object:
@@ -48,6 +46,13 @@ def _listed(value: object) -> object:
     if value is None:
         return ()
     return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _listed_metrics(value: object) -> object:
+    """Nothing after the colon would mean no scores at all, which nobody should get unasked."""
+    if value is None:
+        raise PydanticCustomError("spec", "is no list of metrics; write [] for none, or leave the key out")
+    return _listed(value)
 
 
 class ModelSection(Section):
@@ -76,11 +81,11 @@ class ExtractorSection(Section):
     weights: str | None = None
 
 
-ModelField = Annotated[ModelSection, BeforeValidator(_named)]
+ModelField = Annotated[ModelSection, BeforeValidator(named)]
 ExtractorField = Annotated[
-    tuple[Annotated[ExtractorSection, BeforeValidator(_named)], ...], BeforeValidator(_listed)
+    tuple[Annotated[ExtractorSection, BeforeValidator(named)], ...], BeforeValidator(_listed)
 ]
-ReferenceField = Annotated[tuple[Annotated[DataSet, BeforeValidator(_named)], ...], BeforeValidator(_listed)]
+ReferenceField = Annotated[tuple[DataSetField, ...], BeforeValidator(_listed)]
 
 
 class Settings(Section):
@@ -99,7 +104,7 @@ class Settings(Section):
     quantisation: Quantisation = "floor"
     extractor: ExtractorField = ()
     reference: ReferenceField = ()
-    metrics: Annotated[tuple[Metric, ...], BeforeValidator(_listed)] = ("fid",)
+    metrics: Annotated[tuple[Metric, ...], BeforeValidator(_listed_metrics)] = ("fid",)
     snapshot_every: Positive = 60.0
     priority: int = 0
     resources: Resources = Resources()
@@ -163,9 +168,14 @@ def _levels(axis: str, levels: object) -> object:
     """Spell out an axis that is a list of values."""
     if not isinstance(levels, list):
         return levels
-    spelled_out = {level_text(value): {axis: value} for value in levels}
-    if len(spelled_out) < len(levels):
-        raise PydanticCustomError("sentence", "axis {axis} has a value twice", {"axis": axis})
+    spelled_out: dict[str, dict[str, object]] = {}
+    for value in levels:
+        text = level_text(value)
+        if text in spelled_out:
+            raise PydanticCustomError(
+                "sentence", "axis {axis} has {text} twice", {"axis": axis, "text": text}
+            )
+        spelled_out[text] = {axis: value}
     return spelled_out
 
 
@@ -205,6 +215,15 @@ class Head(Section):
                 "spec", "is a folder that all sweeps of a store share; take another name"
             )
         return name
+
+    @field_validator("store")
+    @classmethod
+    def _of_a_known_kind(cls, store: str) -> str:
+        try:
+            check_url(store)
+        except StoreError as error:
+            raise PydanticCustomError("sentence", "{message}", {"message": str(error)}) from None
+        return store
 
 
 class Spec(Head):

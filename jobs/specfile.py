@@ -8,7 +8,7 @@ anchors unfold to is bounded, so it cannot fill the memory. Knows no sampler: ch
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,30 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.tokens import TagToken
+from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.tokens import (
+    BlockEndToken,
+    BlockMappingStartToken,
+    BlockSequenceStartToken,
+    DirectiveToken,
+    FlowMappingEndToken,
+    FlowMappingStartToken,
+    FlowSequenceEndToken,
+    FlowSequenceStartToken,
+    TagToken,
+    Token,
+)
 
 from jobs import catalog
-from jobs.problems import Problem, SpecError, describe, path_text, suggestion
+from jobs.problems import Problem, SpecError, describe, key_hint, path_text, show, suggestion
 from jobs.spec import Head, Settings, Spec, level_text
 from jobs.sweep import find_problems
 
 MAX_BYTES = 250_000
 MAX_NODES = 200_000  # after anchors are unfolded
+MAX_DEPTH = 50  # of lists and mappings in each other
+_OPENING = (BlockMappingStartToken, BlockSequenceStartToken, FlowMappingStartToken, FlowSequenceStartToken)
+_CLOSING = (BlockEndToken, FlowMappingEndToken, FlowSequenceEndToken)
 
 
 def load_spec(source: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Spec:
@@ -81,7 +96,9 @@ def parse(text: str, source: str) -> dict[str, Any]:
     try:
         document = _loaded(text)
         if not isinstance(document, dict):
-            raise _UnusableError("", f"a spec is a mapping of keys, this is {type(document).__name__}")
+            found = "a list" if isinstance(document, list) else f"the single value {show(document)}"
+            found = "empty" if document is None else found
+            raise _UnusableError("", f"a spec is a mapping of keys, such as `name: trial`; this is {found}")
         if _nodes(document, MAX_NODES) > MAX_NODES:
             raise _UnusableError(
                 "", f"unfolds to more than {MAX_NODES:,} values; write less, or fewer anchors"
@@ -89,7 +106,7 @@ def parse(text: str, source: str) -> dict[str, Any]:
         plain: dict[str, Any] = _with_text_keys(document)
     except _UnusableError as error:
         raise SpecError(source, [Problem(*error.args)]) from None
-    except RecursionError:
+    except RecursionError:  # anchors in anchors
         raise SpecError(source, [Problem("", "is nested too deeply for a spec")]) from None
     return plain
 
@@ -103,17 +120,35 @@ def _loaded(text: str) -> Any:
     yaml.Constructor = _PlainConstructor
     yaml.allow_duplicate_keys = False
     try:
-        for token in yaml.scan(text):
-            if isinstance(token, TagToken):
-                line = token.start_mark.line + 1
-                raise _UnusableError(f"line {line}", "tags (!) are refused: a spec is plain data")
+        _check_tokens(yaml.scan(text))
         return yaml.load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}" if mark else ""
         raise _UnusableError(where, (error.problem or "not YAML").strip().splitlines()[0]) from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        code = f"U+{error.character:04X}"
+        raise _UnusableError(f"line {line}", f"the character {code} may not stand in YAML") from None
     except YAMLError as error:
         raise _UnusableError("", f"not YAML: {error}") from None
+    except ValueError as error:  # a number of thousands of digits
+        reason = str(error).partition(";")[0]
+        raise _UnusableError("", f"holds a number that cannot be read: {reason}") from None
+
+
+def _check_tokens(tokens: Iterator[Token]) -> None:
+    """Refuse what a spec does not need, before anything is built of it."""
+    depth = 0
+    for token in tokens:
+        where = f"line {token.start_mark.line + 1}"
+        if isinstance(token, TagToken):
+            raise _UnusableError(where, "tags (!) are refused: a spec is plain data")
+        if isinstance(token, DirectiveToken):
+            raise _UnusableError(where, "directives (%) are refused: a spec always is YAML 1.2")
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if depth > MAX_DEPTH:
+            raise _UnusableError(where, f"is nested more than {MAX_DEPTH} deep")
 
 
 class _PlainConstructor(SafeConstructor):
@@ -170,7 +205,7 @@ def _read(path: Path) -> str:
 def _unknown_keys(document: Mapping[str, Any]) -> list[Problem]:
     known = [*Head.model_fields, *Settings.model_fields]
     return [
-        Problem(path_text([key]), f"unknown key{suggestion(key, known) or '; known: ' + ', '.join(known)}")
+        Problem(path_text([key]), f"unknown key{key_hint(key, Head, Settings)}")
         for key in document
         if key not in known
     ]

@@ -274,6 +274,7 @@ def open_store(url: str | Path) -> Store:
     Asks the store nothing yet. Raises StoreError for anything else.
     """
     text = str(url)
+    check_url(text)
     for beginning, kind in _KINDS.items():
         if text.startswith(beginning):
             module, _, name = kind.partition(":")
@@ -284,10 +285,18 @@ def open_store(url: str | Path) -> Store:
                 raise StoreError(
                     f"the store {text} needs the package {error.name}: pip install 'sdesweep[{extra}]'"
                 ) from error
-    if "://" in text and not text.startswith("file://"):
+    return LocalStore(text.removeprefix("file://"))
+
+
+def check_url(text: str) -> None:
+    """Raise StoreError for what names no store of any kind."""
+    if not text.strip():
+        raise StoreError("a store has a name: a folder such as 'runs', or s3://BUCKET/PREFIX")
+    if "://" in text and not text.startswith(("file://", *_KINDS)):
         known = ", ".join(["a path", "file:///path", *(f"{kind}..." for kind in _KINDS)])
         raise StoreError(f"the store {text!r} is of no known kind; there are: {known}")
-    return LocalStore(text.removeprefix("file://"))
+    if text in ("file://", *_KINDS):
+        raise StoreError(f"the store {text!r} names no place behind its kind")
 
 
 def check_store(store: Store) -> None:

@@ -35,8 +35,8 @@ def _zone(name: str) -> str:
     if name not in _zones():
         near = ", ".join(map(repr, difflib.get_close_matches(name, _zones(), n=3)))
         hint = f"; did you mean {near}?" if near else ""
-        hint += " Write the name of a place (Europe/Stockholm) or UTC"
-        raise PydanticCustomError("spec", "is no time zone{hint}", {"hint": hint})
+        message = "is no time zone, which are names of places (Europe/Stockholm) and UTC{hint}"
+        raise PydanticCustomError("spec", message, {"hint": hint})
     return name
 
 

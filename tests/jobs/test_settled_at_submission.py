@@ -87,7 +87,8 @@ def test_networks_of_other_families_stay_in_float32(sweep):
 
 def test_networks_without_a_form_in_bfloat16_stay_in_float32(sweep, monkeypatch):
     monkeypatch.delattr(NCSNpp, "set_precision")
-    (configuration,) = settle(sweep("precision: auto\n"), FAST).configurations
+    more = "precision: auto\nresources: {micro_batch: 8}\n"  # the model need not be built to decide it
+    (configuration,) = settle(sweep(more), FAST).configurations
     assert configuration.precision == "float32"
 
 

@@ -145,7 +145,7 @@ def test_the_time_grid_ends_where_the_library_says(folder: Path, family: str, ep
         ("metrics: [fid, fid]", "metrics: names one twice"),
         (
             "extractor: mnist-lenet\nmetrics: fid_infinity",
-            "metrics: fid_infinity by mnist-lenet needs at least 1,020 samples: 12 parts of more than 84 dim",
+            "metrics: fid_infinity needs at least 1,020 images, there are 1,000",
         ),
         ("extractor: []", "extractor: missing: fid needs features; name one, or set metrics: []"),
         (
@@ -182,6 +182,37 @@ def test_the_time_grid_ends_where_the_library_says(folder: Path, family: str, ep
         ("resources: {labels: {kind: in()}}", "resources.labels.kind: 'in()' is no name here"),
         ("resources: {driver: {gpus: 1}}", "resources.driver.gpus: unknown key; did you mean"),
         ("smaples: 3", "smaples: unknown key; did you mean 'samples'?"),
+        ("samples: 1", "metrics: fid needs at least 2 images, there are 1"),
+        ("steps: 100", "steps: unknown key; did you mean 'sampler.steps'?"),
+        (
+            "sampler.steps: 100",
+            "['sampler.steps']: unknown key; dots are for axes and --set, here ",
+        ),
+        ("metrics: [FID]", "metrics[0]: 'FID' is not one of "),
+        ("metrics:", "metrics: null is no list of metrics; write [] for none"),
+        ("name: 123", 'name: 123 is not text; write "123"'),
+        (
+            "name: My Sweep",
+            "name: 'My Sweep' is no name here: it must match ^[a-z0-9][a-z0-9._-]*$; for exam",
+        ),
+        ("model: [ve, vp]", 'model: ["ve", "vp"] is neither a name nor a mapping'),
+        ("extractor: 3", "extractor: 3 is neither a name nor a mapping"),
+        (
+            "sampler: ancestral",
+            "sampler: 'ancestral' is not a mapping; write {kind: KIND, ...}, wher",
+        ),
+        ("sampler: {kind: [ode]}", 'sampler.kind: ["ode"] is not one of '),
+        ("store: ''", "store: a store has a name: a folder such as 'runs'"),
+        ("store: http://x/y", "store: the store 'http://x/y' is of no known kind"),
+        ("store: s3://", "store: the store 's3://' names no place"),
+        (
+            "sweep: {axes: {seed: [1]}, exclude: {seed: 1}}",
+            "sweep: has no cells: exclude leaves none",
+        ),
+        (
+            "sweep: {axes: {predictors: [none]}}",
+            "sweep.axes.predictors: a list sets the key that the axis",
+        ),
     ],
 )
 def test_refused_with_key_path_value_and_remedy(folder: Path, line: str, problem: str):
@@ -306,9 +337,14 @@ def test_yaml_1_2_numbers_and_text(folder: Path):
         ("a: 1\nb: !thing {}", "line 2: tags (!) are refused: a spec is plain data"),
         ("a: 1\nb: 2\na: 3", 'line 3: found duplicate key "a" with value "3" (original value: "1")'),
         ("a: [1, 2", "line 1: "),
-        ("- 1\n- 2", "a spec is a mapping of keys, this is list"),
-        ("", "a spec is a mapping of keys, this is NoneType"),
+        ("- 1\n- 2", "a spec is a mapping of keys, such as `name: trial`; this is a list"),
+        ("", "a spec is a mapping of keys, such as `name: trial`; this is empty"),
         ("a: *b", "line 1: found undefined alias"),
+        ("%YAML 1.1\n---\na: yes", "line 1: directives (%) are refused: a spec always is YAML 1.2"),
+        ("a: 1\nb: 'a\0b'", "line 2: the character U+0000 may not stand in YAML"),
+        ("a: " + "9" * 5000, "holds a number that cannot be read: Exceeds the limit"),
+        ("a: 1\nb: " + "[" * 5000, "line 2: is nested more than 50 deep"),
+        ("# nothing\n", "a spec is a mapping of keys, such as `name: trial`; this is empty"),
     ],
 )
 def test_yaml_that_is_no_plain_mapping_is_refused(text: str, problem: str):
@@ -325,7 +361,7 @@ def test_anchors_cannot_unfold_without_end():
     with pytest.raises(SpecError, match="unfolds to more than"):
         parse("a: &a [*a]", "test")
     with pytest.raises(SpecError, match="nested too deeply"):
-        parse("[" * 600, "test")
+        parse("a0: &a0 []\n" + "\n".join(f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, 600)), "test")
     assert parse("a: &a [1]\nb: *a", "test") == {"a": [1], "b": [1]}
 
 

@@ -268,7 +268,7 @@ def test_workers_are_the_same_for_all_cells(folder: Path):
 
 def test_a_value_that_is_there_twice_is_refused(folder: Path):
     found = problems_of(folder, BASE + "model: ve\nsweep: {axes: {seed: [1, 2, 1]}}\n")
-    assert found == ["sweep: axis seed has a value twice"]
+    assert found == ["sweep: axis seed has 1 twice"]
 
 
 def test_a_list_axis_must_be_named_after_a_key(folder: Path):
