@@ -10,6 +10,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 STORE  ?= runs
 MINUTES ?= 30
+CORES  ?= $(shell nproc)
 
 .PHONY: demo test lint types tests setup clean gpu-check chaos
 
@@ -36,7 +37,7 @@ types: $(READY)
 # Tests are spread over the cores, one thread each. End-to-end tests start clusters, which take all cores: one at
 # a time, in a process in which nothing of Ray was used before.
 tests: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/e2e --numprocesses auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/e2e --numprocesses $(CORES) --dist loadfile
 	$(BIN)/python -m pytest tests/e2e
 
 gpu-check: $(READY)
