@@ -107,7 +107,7 @@ class Controlled(SamplerKind):
         before = self.model.evaluations
         x, known, i, sampler = state.tensors["x"], state.tensors["known"], state.step, self.sampler
         shape = self.model.shape
-        t, x_mean = sampler.times[i].to(x).expand(len(x)), x
+        t, x_mean = sampler.time(i, x), x
         if sampler.corrector is not None:
             for j in range(sampler.corrector_steps):
                 z = noise.normal(Purpose.CORRECTOR, i * sampler.corrector_steps + j, shape)

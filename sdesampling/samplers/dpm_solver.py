@@ -106,6 +106,7 @@ class DPMSolver(SamplerKind):
         self.denoise = denoise
         self.times = time_grid(self.sde, grid, self.sde.T, self.eps, steps)
         self.leaps = self._leaps(grid) if method.startswith("singlestep") else []
+        self.places = [(leap, node) for leap in self.leaps for node in range(len(leap.nodes))]  # one a step
 
     @classmethod
     def planned_evaluations(
@@ -173,8 +174,7 @@ class DPMSolver(SamplerKind):
             return at_log_snr(self.sde, float(tensors["clock"][0]))
         if self.method == "multistep":
             return self.times[step]
-        starts = [leap.nodes[0] for leap in self.leaps for _ in leap.nodes]
-        return starts[step] if step < self.steps else self.leaps[-1].end
+        return self.places[step][0].nodes[0] if step < self.steps else self.leaps[-1].end
 
     def _leaps(self, grid: Grid) -> list[Leap]:
         """Steps of a singlestep solver, whose orders add up to the evaluations."""
@@ -195,7 +195,7 @@ class DPMSolver(SamplerKind):
 
     def _singlestep(self, tensors: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """One evaluation, at the next node of the present leap."""
-        leap, node = [(leap, node) for leap in self.leaps for node in range(len(leap.nodes))][step]
+        leap, node = self.places[step]
         predictions = [tensors[f"m{i}"] for i in range(node)]
         predictions.append(self._predict(tensors.get("y", tensors["x"]), leap.nodes[node]))
         if node + 1 == len(leap.nodes):

@@ -97,7 +97,7 @@ class PredictorCorrector(SamplerKind):
     def step(self, state: State, noise: Noise) -> State:
         before = self.model.evaluations
         x, x_mean = state.tensors["x"], state.tensors["x_mean"]
-        t = self._time(state.step, x)
+        t = self.time(state.step, x)
         if self.corrector is not None:
             for j in range(self.corrector_steps):
                 z = noise.normal(Purpose.CORRECTOR, state.step * self.corrector_steps + j, self.model.shape)
@@ -116,11 +116,12 @@ class PredictorCorrector(SamplerKind):
         x, x_mean = state.tensors["x"], state.tensors["x_mean"]
         images = x_mean if self.denoise else x
         if self.denoise and self.predictor is None and 0 < state.step < self.steps:
-            images = self.model.denoise(x, self._time(state.step - 1, x))
+            images = self.model.denoise(x, self.time(state.step - 1, x))
         return (images + 1) / 2 if self.model.centered else images.clone()
 
-    def _time(self, step: int, x: Tensor) -> Tensor:
-        return x.new_full((len(x),), float(self.times[step]))  # filled on the device: nobody waits for it
+    def time(self, step: int, x: Tensor) -> Tensor:
+        """The time of a step for all samples of x, (batch,); filled on the device, so nobody waits for it."""
+        return x.new_full((len(x),), float(self.times[step]))
 
 
 def _corrector(name: str, snr: float, norm: Norm) -> Corrector | None:
