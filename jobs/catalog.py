@@ -171,6 +171,7 @@ def _model_by_path(network: str | None, weights: Mapping[str, str], folder: Path
         shape=tuple(foreign[network]["shape"]),
         network=network,
         weights={role: digests.get(role) for role in roles},
+        loss=foreign[network].get("loss"),
     )
     missing = dict.fromkeys(_set_variable(name, network) for name in unset.values() if name)
     return Resolved(model, {digests[role]: path for role, path in files.items()}, tuple(missing))
@@ -209,6 +210,7 @@ def _described(name: str, config: Mapping[str, Any], digest: str | None) -> Mode
         shape=tuple(config["shape"]),
         weights={"model": digest},
         sde=sde.get("family"),
+        beta_min=sde.get("beta_min", 0.1) if sde.get("family") in ("vp", "subvp") else None,
         beta_max=sde.get("beta_max", 20.0) if sde.get("family") in ("vp", "subvp") else None,
         sigmas=(sde.get("sigma_min", 0.01), sde.get("sigma_max", 50.0))
         if sde.get("family") == "ve"
@@ -216,6 +218,7 @@ def _described(name: str, config: Mapping[str, Any], digest: str | None) -> Mode
         continuous=config.get("continuous"),
         scales=config.get("scales"),
         classes=next((each["num_classes"] for each in networks.values() if each.get("num_classes")), None),
+        loss=config.get("loss", "logistic") if config["family"] == "latent" else None,
         source=config.get("source"),
         plugins=tuple(provide_networks(networks)),
     )

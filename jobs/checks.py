@@ -48,8 +48,15 @@ FAMILIES = {
 }
 
 
-def check(settings: Settings, model: Model | None, extractors: Sequence[Extractor]) -> Iterator[Finding]:
-    """Yield what is wrong with one cell. `model` is None where the spec's model could not be resolved."""
+def check(settings: Settings, model: Model | None, extractors: Sequence[Extractor]) -> list[Finding]:
+    """What is wrong with one cell. `model` is None where the spec's model could not be resolved."""
+    found = list(_check(settings, model, extractors))
+    if not found and model is not None:
+        found += _check_by_sampler(settings, model)
+    return found
+
+
+def _check(settings: Settings, model: Model | None, extractors: Sequence[Extractor]) -> Iterator[Finding]:
     yield from _check_groups(settings)
     yield from _check_scores(settings, extractors)
     yield from _check_stages(settings)
@@ -63,7 +70,6 @@ def check(settings: Settings, model: Model | None, extractors: Sequence[Extracto
         yield from _check_ode(sampler, settings, model)
     elif isinstance(sampler, EDM):
         yield from _check_sigmas(sampler)
-        yield from _check_edm(sampler, model)
     elif isinstance(sampler, DPMSolver):
         yield from _check_dpm_solver(sampler, model)
     elif isinstance(sampler, AnnealedLangevin | AnnealedLangevinInpainting):
@@ -167,16 +173,6 @@ def _check_sigmas(sampler: AnnealedLangevinSteps | EDM) -> Iterator[Finding]:
         yield ("sampler", "sigma_max"), f"{largest:g} is not above sampler.sigma_min {smallest:g}"
 
 
-def _check_edm(sampler: EDM, model: Model | None) -> Iterator[Finding]:
-    if model is None or model.sigmas is None:
-        return
-    smallest, largest = model.sigmas
-    if sampler.sigma_max is not None and sampler.sigma_max > largest:
-        yield ("sampler", "sigma_max"), f"{sampler.sigma_max:g} is above that of {model.name}, {largest:g}"
-    if sampler.sigma_min is not None and sampler.sigma_min < smallest:
-        yield ("sampler", "sigma_min"), f"{sampler.sigma_min:g} is below that of {model.name}, {smallest:g}"
-
-
 def _check_annealed_langevin(
     sampler: AnnealedLangevin | AnnealedLangevinInpainting, model: Model | None
 ) -> Iterator[Finding]:
@@ -192,6 +188,31 @@ def _check_annealed_langevin(
         for key, usual in (("schedule", "geometric"), ("sigma_max", None), ("sigma_min", None)):
             if getattr(sampler, key) != usual:
                 yield ("sampler", key), own
+
+
+def _check_by_sampler(settings: Settings, model: Model) -> Iterator[Finding]:
+    """What the sampler refuses when it is built, here on the model's SDE with a network of no meaning."""
+    if model.family != "score" or model.shape is None or isinstance(settings.sampler, NoiseControl):
+        return
+    import torch  # takes seconds, and so do the others
+
+    from sdesampling.samplers import build_sampler
+    from sdesampling.score import ScoreModel
+    from sdesampling.sde import SDES
+
+    assert model.sde is not None  # every score model has one
+    smallest, largest = model.sigmas or (model.beta_min, model.beta_max)
+    assert smallest is not None and largest is not None
+    hyper_parameters = settings.sampler.model_dump()
+    for name, size in (("images", (1, *model.shape)), ("known", model.shape)):
+        if name in hyper_parameters:
+            hyper_parameters[name] = torch.zeros(size)
+    try:
+        sde = SDES[model.sde](smallest, largest, model.scales or 1000)
+        score = ScoreModel(torch.nn.Linear(1, 1), sde, model.shape, continuous=bool(model.continuous))
+        build_sampler(model=score, **hyper_parameters)
+    except ValueError as error:
+        yield ("sampler",), f"{error} (model {model.name})"
 
 
 def _check_ddls(sampler: DDLS, settings: Settings) -> Iterator[Finding]:

@@ -66,11 +66,13 @@ class Model(Section):
     content: Digest | None = None  # content hash of the data set
     images: int | None = None  # how many it holds
     sde: Literal["ve", "vp", "subvp"] | None = None
-    beta_max: float | None = None  # of VP and sub-VP
+    beta_min: float | None = None  # of VP and sub-VP
+    beta_max: float | None = None
     sigmas: tuple[float, float] | None = None  # smallest and largest noise scale of VE
     continuous: bool | None = None  # trained on continuous time
     scales: int | None = None  # noise scales it was trained on
     classes: int | None = None  # of a class-conditional model
+    loss: str | None = None  # that a GAN's discriminator was trained with
     source: Source | None = None  # of its weights, where its file says it
     plugins: tuple[str, ...] = ()  # its networks that other packages register, by name
     note: str = ""  # said beside the table, e.g. that it stands in for another model
@@ -162,6 +164,25 @@ class Configuration(Section):
         if not self.float32_below:
             return self.precision
         return f"{self.precision}, float32 below noise level {self.float32_below!r}"
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What a reader of its scores must know by its settings alone, a sentence each."""
+        found = []
+        sampler = self.sampler
+        together = int(getattr(sampler, "interpolate", None) or getattr(sampler, "kept", None) or 1)
+        if together > 1:
+            found.append(
+                f"images come in runs of {together} that depend on each other (one path or Markov chain): "
+                "standard errors, which take them for independent, are too small"
+            )
+        uncalibrated = isinstance(sampler, DDLS) and sampler.steps and sampler.calibration is None
+        if uncalibrated and self.model.loss not in (None, "logistic"):
+            found.append(
+                f"the discriminator of {self.model.name} was trained with the {self.model.loss} loss, so its "
+                "output is no logit, and the chains do not lead to the data: set sampler.calibration"
+            )
+        return tuple(found)
 
     def canonical(self) -> dict[str, object]:
         """Return everything that the user decides and that changes a pixel, and nothing else."""

@@ -127,7 +127,17 @@ def costs(sweep: Sweep, done: Callable[[Configuration], Iterable[range]] = lambd
         shared = "" if first is configuration else first.name
         rows.append(_cost(configuration, done(configuration), shared))
     notes = dict.fromkeys(item.model.note for item in sweep.configurations if item.model.note)
+    cautions: dict[str, dict[str, None]] = {}  # caution -> cells
+    for item in sweep.configurations:
+        for caution in item.cautions:
+            cautions.setdefault(caution, {})[f"{item.row} / {item.column}"] = None
+    notes |= dict.fromkeys(f"{caution} ({_some(list(cells))})" for caution, cells in cautions.items())
     return Costs(sweep.name, tuple(rows), sweep.missing, tuple(notes))
+
+
+def _some(cells: list[str]) -> str:
+    """The first of some cells by name, and how many more there are."""
+    return cells[0] + (f" and {len(cells) - 1} more" if len(cells) > 1 else "")
 
 
 def _cost(configuration: Configuration, done: Iterable[range], shared: str) -> Cost:

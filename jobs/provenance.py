@@ -93,13 +93,7 @@ def warnings(
             for share in executions
         )
         found.append(f"made under {len(executions)} execution identities: {shares}")
-    sampler = configuration.sampler
-    together = int(getattr(sampler, "interpolate", None) or getattr(sampler, "kept", None) or 1)
-    if together > 1:
-        found.append(
-            f"images come in runs of {together} that depend on each other (one path or Markov chain): "
-            "standard errors, which take them for independent, are too small"
-        )
+    found += configuration.cautions
     found += few_samples(configuration.samples, reference_count, extractor.dimension)
     return tuple(found)
 

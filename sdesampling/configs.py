@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 from torch import nn
 
@@ -24,6 +24,7 @@ from sdesampling.sde import SDE, SDES, VE
 
 Model = ScoreModel | LatentModel | Decoder
 Description = Mapping[str, Any]  # a name and its arguments in one mapping
+Loss = Literal["logistic", "hinge", "least_squares", "wasserstein"]
 
 
 class ModelError(ValueError):
@@ -142,12 +143,15 @@ class LatentConfig(ModelConfig):
     """A generator with a standard normal latent, and its discriminator.
 
     generator, discriminator: `name` and all arguments of each network.
+    loss: that the discriminator was trained with, which says what its output is: the logit for `logistic`
+        alone.
     """
 
     family = "latent"
     generator: Description
     discriminator: Description
     latent_dim: int
+    loss: Loss = "logistic"
 
     def networks(self) -> dict[str, nn.Module]:
         return {role: _network(role, getattr(self, role)) for role in ("generator", "discriminator")}
@@ -229,4 +233,5 @@ _KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "int": (_is_count, "a whole number above 0"),
     "int | None": (lambda value: value is None or _is_count(value), "a whole number above 0, or null"),
     "Description": (lambda value: isinstance(value, Mapping), "a mapping: a name and its arguments"),
+    "Loss": (lambda value: value in get_args(Loss), f"one of {', '.join(get_args(Loss))}"),
 }

@@ -7,7 +7,7 @@ and a VAE of csinva/gan-vae-pretrained-pytorch, and torch_mimicry's SN-GAN, name
 
 from typing import Any
 
-from sdesampling.configs import DecoderConfig, LatentConfig, ModelConfig, ScoreConfig
+from sdesampling.configs import DecoderConfig, LatentConfig, Loss, ModelConfig, ScoreConfig
 
 _UNET = {"nf": 128, "ch_mult": [1, 2, 2, 2], "attn_resolutions": [16], "dropout": 0.1}
 
@@ -72,13 +72,16 @@ def _ncsnv2(size: int, ngf: int, scales: int, sigma_max: float) -> ScoreConfig:
     )
 
 
-def _gan(shape: tuple[int, int, int], latent_dim: int, networks: str, **arguments: Any) -> LatentConfig:
+def _gan(
+    shape: tuple[int, int, int], latent_dim: int, networks: str, loss: Loss = "logistic", **arguments: Any
+) -> LatentConfig:
     return LatentConfig(
         shape=shape,
         centered=True,
         generator={"name": f"{networks}_generator", **arguments},
         discriminator={"name": f"{networks}_discriminator", **arguments},
         latent_dim=latent_dim,
+        loss=loss,
     )
 
 
@@ -107,7 +110,7 @@ PUBLISHED: dict[str, ModelConfig] = {
     "mnist_mlp_gan": _gan((1, 28, 28), 64, "mnist_mlp"),
     "mnist_dcgan": _gan((1, 28, 28), 100, "csinva_dcgan", data="mnist"),
     "cifar10_dcgan": _gan((3, 32, 32), 100, "csinva_dcgan", data="cifar10"),
-    "cifar10_sngan": _gan((3, 32, 32), 128, "sngan"),
+    "cifar10_sngan": _gan((3, 32, 32), 128, "sngan", "hinge"),
     "mnist_vae": DecoderConfig(
         shape=(1, 28, 28), centered=False, decoder={"name": "mnist_vae_decoder"}, latent_dim=20
     ),

@@ -13,7 +13,7 @@ from sdesampling.score import ScoreModel
 from sdesampling.sde import VE, per_sample
 
 USUAL_RANGE = (0.002, 80.0)  # of sigma (Karras et al. 2022, table 1), inside that of the model
-SMALLEST_TIME = 1e-5  # that networks of score_sde were trained on
+SMALLEST_TIME = 1e-5  # that VP and sub-VP networks of score_sde were trained on
 MOST_CHURN = math.sqrt(2) - 1  # by which a step's sigma may be raised
 
 
@@ -121,7 +121,7 @@ class EDM(SamplerKind):
         return x + math.sqrt(raised**2 - sigma**2) * self.s_noise * z.double(), raised
 
     def _range(self, sigma_max: float | None, sigma_min: float | None) -> tuple[float, float]:
-        smallest = self._sigma(SMALLEST_TIME)
+        smallest = self._sigma(0.0 if isinstance(self.model.sde, VE) else SMALLEST_TIME)
         usual = max(USUAL_RANGE[0], self._sigma(self.model.sde.sampling_eps))
         highest = min(USUAL_RANGE[1], self.largest) if sigma_max is None else sigma_max
         lowest = usual if sigma_min is None else sigma_min

@@ -213,8 +213,20 @@ def test_the_last_time_is_settled(folder: Path, kind: str):
             "sampler.sigma_max: 1 is not above",
         ),
         ("ve", "{kind: edm, sigma_max: 1.0, sigma_min: 2.0}", "sampler.sigma_max: 1 is not above"),
-        ("ve", "{kind: edm, sigma_max: 60}", "sampler.sigma_max: 60 is above that of ve, 8"),
-        ("ve", "{kind: edm, sigma_min: 0.001}", "sampler.sigma_min: 0.001 is below that of ve, 0.01"),
+        ("ve", "{kind: edm, sigma_max: 60}", "sampler: sigma_min = 0.01, sigma_max = 60: must be ascending"),
+        ("ve", "{kind: edm, sigma_min: 0.001}", "sampler: sigma_min = 0.001, sigma_max = 8: must be"),
+        ("vp", "{kind: edm, sigma_max: 200}", "sampler: sigma_min = 0.010486, sigma_max = 200: must be"),
+        (
+            "subvp",
+            "{kind: edm, sigma_min: 0.000001}",
+            "sampler: sigma_min = 1e-06, sigma_max = 80: must be ascending",
+        ),
+        ("vp", "{kind: edm, sigma_max: 0.005}", "sampler: sigma_min = 0.010486, sigma_max = 0.005: must be"),
+        (
+            "ve",
+            "{kind: annealed_langevin, sigma_min: 9}",
+            "sampler: sigma_min = 9.0, sigma_max = 8.0: must be",
+        ),
         ("ve", "{kind: ode, interpolate: 2}", "group_size: 3 is no multiple of sampler.interpolate 2"),
         (
             "digits-ve",
@@ -375,3 +387,19 @@ def test_scores_of_images_that_depend_on_each_other_say_so(folder: Path, sampler
     warnings = provenance.warnings(found, found.extractors[0], (), 1248)
     expected = [f"images come in runs of {together} that depend on each other"] if together else []
     assert [warning.split(" (")[0] for warning in warnings] == expected
+
+
+def test_a_discriminator_of_another_loss_than_the_logistic_is_said_to_give_no_logit(folder: Path):
+    write_model(folder / "models", "hinged", family="latent", latent_dim=16, loss="hinge")
+    plain = "kind: ddls, steps: 2, step_size: 0.1"
+    (note,) = noted(folder, "hinged", f"{{{plain}}}")
+    assert "trained with the hinge loss" in note and "set sampler.calibration" in note
+    assert configured(folder, f"{{{plain}}}", "hinged").cautions[0] in note
+    calibration = "{images: {name: real, path: '${UNSET}'}}"
+    assert noted(folder, "hinged", f"{{{plain}, calibration: {calibration}}}") == ()
+    assert noted(folder, "hinged", "{kind: prior}") == noted(folder, "gan", f"{{{plain}}}") == ()
+
+
+def noted(folder: Path, model: str, sampler: str) -> tuple[str, ...]:
+    """Notes of a plan."""
+    return costs(sweep_of(folder, SPEC.format(model=model, sampler=sampler, stages=""))).notes
