@@ -202,7 +202,8 @@ def _check_by_sampler(settings: Settings, model: Model) -> Iterator[Finding]:
 
     assert model.sde is not None  # every score model has one
     smallest, largest = model.sigmas or (model.beta_min, model.beta_max)
-    assert smallest is not None and largest is not None
+    assert smallest is not None
+    assert largest is not None
     hyper_parameters = settings.sampler.model_dump()
     for name, size in (("images", (1, *model.shape)), ("known", model.shape)):
         if name in hyper_parameters:

@@ -1,7 +1,7 @@
 """A step hands work to the device and asks nothing of it, so that a GPU is never idle for want of work.
 
-Tensors on the device `meta` have no numbers, so asking for one is an error; and a transfer from the host to the
-device, which makes the host wait as well, is seen by its operation.
+Tensors on the device `meta` have no numbers, so asking for one is an error; and a transfer from the host to
+the device, which makes the host wait as well, is seen by its operation.
 """
 
 import copy
