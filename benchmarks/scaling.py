@@ -1,9 +1,10 @@
 """What a large sweep costs the driver: shards a second, memory, time to scan the ledger and to resume.
 
 `driver` runs the real loop, queue and account against a pool whose workers are done at once. `ledger` scans
-the markers of one configuration, `resume` prepares a run of a sweep of which 99 % is done. Markers come from
-files on disk, or are made as they are read, where the files of a million shards would be a burden: then only
-the project's own code is timed. Every measurement is a process of its own, so peak memory is its own.
+the markers of one configuration, `resume` prepares a run of a sweep of which 99 % is done, `status` tells how
+far it is. Markers come from files on disk, or are made as they are read, where the files of a million shards
+would be a burden: then only the project's own code is timed. Every measurement is a process of its own, so
+peak memory is its own.
 
     python benchmarks/scaling.py                      # all of them, 10,000 to 1,000,000 shards
     python benchmarks/scaling.py driver --shards 1000000 --workers 1000
@@ -31,6 +32,7 @@ from cluster.driver import Driver
 from cluster.pool import Event, Finished, Ready
 from cluster.prepare import prepare
 from cluster.queue import ConfigurationWork, WorkQueue
+from cluster.status import status_of
 from jobs.assignment import Assignment, Receipt
 from jobs.commit import Content, Execution, GroupRecord, Marker
 from jobs.configuration import Configuration
@@ -240,16 +242,20 @@ def measure_storage(what: str, shards: int, files: bool) -> dict[str, float]:
             found = clock.read(shards)
             assert len(ledger.images) == shards
             assert not ledger.damaged
-        else:
-            prepared = prepare(store, sweep, print)
+        elif what == "status":
+            (status,) = status_of(store, sweep).configurations
             found = clock.read(shards)
-            assert prepared.shards == shards - len(done)
+            assert (status.shards, status.shards_done) == (shards, len(done))
+        else:
+            left = prepare(store, sweep, print).shards
+            found = clock.read(shards)
+            assert left == shards - len(done)
     return found
 
 
 def measure_all(options: argparse.Namespace) -> None:
     cases = [("driver", shards, False) for shards in (10_000, 100_000, 1_000_000)]
-    for what in ("ledger", "resume"):
+    for what in ("ledger", "resume", "status"):
         cases += [(what, shards, True) for shards in (10_000, 100_000)]
         cases += [(what, shards, False) for shards in (10_000, 100_000, 1_000_000)]
     for what, shards, files in cases:
@@ -259,7 +265,7 @@ def measure_all(options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", choices=["driver", "ledger", "resume"])
+    parser.add_argument("what", nargs="?", choices=["driver", "ledger", "resume", "status"])
     parser.add_argument("--shards", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--files", action="store_true", help="markers from files, not made as they are read")

@@ -17,7 +17,6 @@ from cluster.account import Account, Tally
 from cluster.queue import ConfigurationWork, WorkQueue
 from jobs.assignment import Assignment
 from jobs.configuration import Configuration
-from jobs.digests import add_digests
 from jobs.fingerprint import canonical_json
 from jobs.ledger import ConfigurationLedger, clear_failures, mend, scan
 from jobs.paths import ConfigurationPaths, SweepPaths
@@ -144,8 +143,8 @@ def mended_ledger(
 
 def _shards_left(configuration: Configuration, ledger: ConfigurationLedger) -> list[range]:
     """Ranges without images, and ranges with images that lack features, ascending."""
-    bare = [done for done in ledger.without_features if done.start < configuration.samples]
-    return sorted(plan(configuration, ledger.done) + bare, key=lambda samples: samples.start)
+    bare = ledger.without_features.before(configuration.samples)
+    return sorted(plan(configuration, ledger.done) + bare.ranges, key=lambda samples: samples.start)
 
 
 def _work(configuration: Configuration, shards: list[range], cost: float) -> ConfigurationWork:
@@ -161,14 +160,15 @@ def _work(configuration: Configuration, shards: list[range], cost: float) -> Con
 def _goal(configuration: Configuration, ledger: ConfigurationLedger, shards: list[range]) -> Goal:
     from sdesampling.samplers import planned_evaluations  # imports torch, which takes seconds
 
-    unfinished = {shard.start for shard in shards}
-    done = [marker for marker in ledger.images if marker.first not in unfinished]
+    there, bare = (
+        len(markers.before(configuration.samples)) for markers in (ledger.images, ledger.without_features)
+    )
     return Goal(
         name=configuration.name,
         samples=configuration.samples,
         done=min(ledger.count, configuration.samples),
-        shards=len(done) + len(shards),
-        shards_done=len(done),
+        shards=there - bare + len(shards),
+        shards_done=there - bare,
         evaluations=planned_evaluations(**configuration.sampler.model_dump()),
     )
 
@@ -186,7 +186,7 @@ def scored(
     store: Store, paths: ConfigurationPaths, configuration: Configuration, ledger: ConfigurationLedger
 ) -> bool:
     """Whether every result is there, made from the images and references that are there now."""
-    images = add_digests(marker.digest for marker in ledger.images if marker.first < configuration.samples)
+    images = ledger.images.before(configuration.samples).digest
     for extractor, key in zip(configuration.extractors, extractor_keys(configuration), strict=True):
         for data_set in configuration.references:
             try:

@@ -55,7 +55,7 @@ class Evaluation:
             missing = list(gaps(configuration.samples, ledger.done))
             if missing:
                 self.missing.append((configuration, missing))
-            bare = [done for done in ledger.without_features if done.start < configuration.samples]
+            bare = ledger.without_features.before(configuration.samples).ranges
             goals[root] = _goal(configuration, ledger, bare)
             works.append(_work(configuration, bare))
             tally = tallies[root] = Tally(None, unfinished=len(bare))
@@ -95,7 +95,7 @@ def _goal(configuration: Configuration, ledger: ConfigurationLedger, bare: list[
         name=configuration.name,
         samples=min(ledger.count, configuration.samples),
         done=max(0, min(ledger.count, configuration.samples) - left),
-        shards=len(ledger.images),
-        shards_done=len(ledger.images) - len(bare),
+        shards=len(ledger.images.before(configuration.samples)),
+        shards_done=len(ledger.images.before(configuration.samples)) - len(bare),
         evaluations=0,
     )

@@ -107,16 +107,17 @@ def _configuration(store: Store, paths: SweepPaths, configuration: Configuration
     keys = [extractor.key for extractor in configuration.extractors]
     ledger = scan(store, own, keys)
     left = len(plan(configuration, ledger.done))
-    wanted = [done for done in ledger.done if done.start < configuration.samples]
-    bare = [done for done in ledger.without_features if done.start < configuration.samples]
+    there, bare = (
+        len(markers.before(configuration.samples)) for markers in (ledger.images, ledger.without_features)
+    )
     results = [own.result(key, data_set.name) for key in keys for data_set in configuration.references]
     return ConfigurationStatus(
         name=configuration.name,
         fingerprint=configuration.fingerprint,
         samples=configuration.samples,
         samples_done=min(ledger.count, configuration.samples),
-        shards=len(wanted) + left,
-        shards_done=len(wanted) - len(bare),
+        shards=there + left,
+        shards_done=there - bare,
         snapshots=ledger.snapshots,
         damaged=len(ledger.damaged),
         reduced=all(store.size(name) is not None for name in results),

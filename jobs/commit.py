@@ -16,14 +16,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import Annotated, BinaryIO, Literal, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from jobs.digests import add_digests
-from jobs.paths import RangeFolder, marker_range, quarantine_record, quarantined
+from jobs.paths import RangeFolder, attempt_range, marker_range, quarantine_record, quarantined
 from jobs.store import Store
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class OverlapError(Exception):
@@ -73,8 +75,8 @@ class Content(_Record):
     first: int
     last: int  # exclusive
     rows: int
-    digests: dict[int, str]  # step -> digest of decoded pixels or features; see jobs/digests.py
-    inputs: dict[str, str]  # digests of what it was made from
+    digests: dict[int, Digest]  # step -> digest of decoded pixels or features; see jobs/digests.py
+    inputs: dict[str, Digest | Literal[""]]  # of what it was made from
     execution: Execution
     groups: tuple[GroupRecord, ...]
     evaluations: int = 0  # network evaluations x images
@@ -168,6 +170,9 @@ def read_marker(name: str, samples: range, content: bytes) -> Marker:
         raise DamageError(f"{name} is no marker: {error.errors()[0]['msg']}", [name]) from error
     if marker.samples != samples:
         raise DamageError(f"{name} speaks of [{marker.first}, {marker.last})", [name])
+    file = attempt_range(marker.file)
+    if "/" in marker.file or file is None or file[0] != samples:
+        raise DamageError(f"{name} names the file {marker.file!r}, which is not of its range", [name])
     return marker
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+DIGEST_BYTES = 32
+
 
 def rows_digest(kind: str, step: int, index: np.ndarray, values: np.ndarray) -> str:
     """Digest of rows, 64 hexadecimal digits.
@@ -29,6 +31,14 @@ def rows_digest(kind: str, step: int, index: np.ndarray, values: np.ndarray) -> 
 def add_digests(digests: Iterable[str]) -> str:
     """Digest of the union of disjoint sets of rows."""
     return _hexadecimal(sum(int(digest, 16) for digest in digests))
+
+
+def add_packed(digests: np.ndarray) -> str:
+    """The same of digests (count, 32) uint8, count below 2^32."""
+    total = 0
+    for part in np.ascontiguousarray(digests).view(">u4").sum(axis=0, dtype=np.uint64).tolist():
+        total = (total << 32) + part
+    return _hexadecimal(total)
 
 
 def _hexadecimal(total: int) -> str:

@@ -100,9 +100,7 @@ def _blocks(
     paths = SweepPaths(configuration.sweep).configuration(configuration.fingerprint)
     ledger = scan(store, paths, [])
     refuse_missing(configuration, ledger.done)
-    for marker in ledger.images:
-        if marker.first >= configuration.samples:
-            break
+    for marker in ledger.images.before(configuration.samples):
         rows = next(block for block in committed_images(store, paths.images, marker) if block.step == step)
         keep = rows.index < configuration.samples
         label = None if rows.label is None else rows.label[keep]

@@ -190,8 +190,9 @@ def features_in_order(
 ) -> Iterator[FeatureRows]:
     """Features of the samples 0 .. samples - 1 at one step, in index order, in blocks of `block` rows.
 
-    markers: what the ledger found, in any order; files beyond `samples` are not read. Only the last block may
-    be shorter. The blocks are the same however the samples were cut into shards. Memory: one block, one file.
+    markers: what the ledger found, in index order; files beyond `samples` are not read. Only the last block
+    may be shorter. The blocks are the same however the samples were cut into shards. Memory: one block, one
+    file.
 
     Raises DamageError when samples are missing or double, or when a file does not hold what its marker says.
     """
@@ -214,7 +215,7 @@ def _files_in_order(
     store: Store, folder: RangeFolder, markers: Sequence[Marker], step: int, samples: int
 ) -> Iterator[FeatureRows]:
     expected = 0
-    for marker in sorted(markers, key=lambda marker: marker.first):
+    for marker in markers:
         if marker.first >= samples:
             break
         if marker.first != expected:

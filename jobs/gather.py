@@ -100,7 +100,7 @@ def _unscored(
     store: Store, paths: SweepPaths, configuration: Configuration, missing: Sequence[str]
 ) -> Unscored:
     own = paths.configuration(configuration.fingerprint)
-    done = sum(len(samples) for samples in scan(store, own, []).done)
+    done = scan(store, own, []).count
     failed = failures(store, own)
     if failed:
         last_line = failed[0].error.strip().splitlines()[-1] if failed[0].error.strip() else "no message"

@@ -19,7 +19,6 @@ from fid.extractors import Extractor as Network
 from fid.moments import Moments
 from jobs.build import build_extractor
 from jobs.catalog import DATA_SETS, Resolved
-from jobs.commit import Marker
 from jobs.configuration import Configuration, Extractor
 from jobs.datasets import HUB, DatasetError, Reading, open_dataset
 from jobs.digests import add_digests
@@ -29,9 +28,10 @@ from jobs.fingerprint import file_sha256
 from jobs.images import committed_images
 from jobs.ledger import scan
 from jobs.lookup import NotFoundError, find_configuration
+from jobs.markers import Markers
 from jobs.paths import SweepPaths
 from jobs.plan import gaps
-from jobs.provenance import execution_shares
+from jobs.provenance import making
 from jobs.reference_import import FEATURES, read_statistics
 from jobs.reference_index import named_references, read_index
 from jobs.reference_moments import reference_moments
@@ -198,7 +198,7 @@ class SetReader:
             reference.count,
             reference.features(self.store),
             lambda: reference_moments(self.store, reference),
-            () if reference.imported else execution_shares(reference.markers, reference.count),
+            () if reference.imported else making(reference.markers, reference.count).executions,
             shape,
             reference.imported,
         )
@@ -218,7 +218,7 @@ class SetReader:
         paths = SweepPaths(configuration.sweep).configuration(configuration.fingerprint)
         key = self.extractor.key
         ledger = scan(self.store, paths, [key])
-        images = [marker for marker in ledger.images if marker.first < configuration.samples]
+        images = ledger.images.before(configuration.samples)
         refuse_missing(configuration, ledger.done)
         record = SetRecord(
             name=f"{configuration.sweep}/{configuration.fingerprint[:12]}",
@@ -226,18 +226,17 @@ class SetReader:
             content=add_digests(marker.digests[configuration.stages[-1]] for marker in images),
             configuration=configuration,
         )
-        stored = {marker.first: marker for marker in ledger.features[key]}
-        if not all(marker.first in stored for marker in images):
+        markers = ledger.features[key].before(configuration.samples)
+        if len(markers) < len(images):
             return self._extracted(record, configuration, images)
-        markers = [stored[marker.first] for marker in images]
         source = StoredFeatures(
             self.store, paths.features(key), markers, configuration.stages[-1], configuration.samples
         )
-        shares = execution_shares(markers, configuration.samples)
+        shares = making(markers, configuration.samples).executions
         shape = configuration.model.shape
         return FeatureSet(record, source.samples, source, lambda: moments_of(source), shares, shape)
 
-    def _extracted(self, record: SetRecord, configuration: Configuration, images: list[Marker]) -> FeatureSet:
+    def _extracted(self, record: SetRecord, configuration: Configuration, images: Markers) -> FeatureSet:
         """Features of stored images by an extractor that the sweep does not have; they are not kept."""
         paths = SweepPaths(configuration.sweep).configuration(configuration.fingerprint)
         parts = []

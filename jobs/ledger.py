@@ -1,27 +1,21 @@
 """What storage says is done: one listing of a configuration, its markers, and the sizes of their files.
 
-There is no database and no memory of a coordinator: a scan is the truth. Linear in the number of files.
-This module must not read images or features, and must not plan.
+There is no database and no memory of a coordinator: a scan is the truth. Linear in the number of files; what
+it holds is fifty bytes for each marker. This module must not read images or features, and must not plan.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from jobs.commit import DamageError, Marker, check_size, committed_names, quarantine, read_marker
+import numpy as np
+
+from jobs.commit import quarantine
+from jobs.markers import Committed, Damage, Markers, subfolders
 from jobs.paths import ConfigurationPaths, RangeFolder, attempt_range, marker_range
 from jobs.store import Store
-
-
-@dataclass(frozen=True)
-class Damage:
-    """A range that storage wrongly calls done: the files to be moved away, and why."""
-
-    samples: range
-    names: tuple[str, ...]
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -37,56 +31,64 @@ class Failure:
 class ConfigurationLedger:
     """State of one configuration. Markers are in index order and never overlap."""
 
-    images: list[Marker]
-    features: dict[str, list[Marker]]  # by extractor key
-    damaged: list[Damage] = field(default_factory=list)
-    failed: list[range] = field(default_factory=list)
-    snapshots: int = 0  # files of unfinished groups
+    images: Markers
+    features: dict[str, Markers]  # by extractor key
+    damaged: list[Damage]
+    orphans: list[str]  # data files that no marker names
+    failed: list[range]
+    snapshots: int  # files of unfinished groups
 
     @property
     def done(self) -> list[range]:
         """Ranges with images."""
-        return [marker.samples for marker in self.images]
+        return self.images.ranges
 
     @property
-    def without_features(self) -> list[range]:
-        """Ranges with images that lack features of some extractor: each is an assignment of its own."""
-        complete = [{marker.first for marker in markers} for markers in self.features.values()]
-        return [done for done in self.done if any(done.start not in firsts for firsts in complete)]
+    def without_features(self) -> Markers:
+        """Images that lack features of some extractor: each range is an assignment of its own."""
+        bare = np.zeros(len(self.images), dtype=bool)
+        for markers in self.features.values():
+            bare |= ~np.isin(self.images.first, markers.first)
+        return self.images.where(bare)
 
     @property
     def count(self) -> int:
         """Samples with images."""
-        return sum(len(done) for done in self.done)
+        return self.images.samples
 
 
-def scan(store: Store, paths: ConfigurationPaths, extractors: Sequence[str]) -> ConfigurationLedger:
-    """What is done of a configuration, for the extractors with these keys."""
-    listing = Listing(store, paths.root)
-    images, damaged = listing.committed(paths.images)
-    digests = {marker.samples: marker.digest for marker in images}
-    features: dict[str, list[Marker]] = {}
-    for key in extractors:
-        found, broken = listing.committed(paths.features(key))
-        damaged += broken
-        features[key] = []
-        for marker in found:
-            if marker.inputs.get("images", "") == digests.get(marker.samples):
-                features[key].append(marker)
-            else:
-                damaged.append(_stale(paths.features(key), marker))
+def scan(
+    store: Store, paths: ConfigurationPaths, extractors: Sequence[str] | None = None
+) -> ConfigurationLedger:
+    """What is done of a configuration, for the extractors with these keys; None: all that there are."""
+    wanted = None if extractors is None else {paths.features(key).root for key in extractors}
+    images = Committed(store, paths.images)
+    features: dict[str, Committed] = {}
+    failed: list[range] = []
+    snapshots = 0
+    for folder, sizes in subfolders(store, paths.root):
+        if folder == paths.images.root:
+            images.add(sizes)
+        elif folder == paths.snapshots.root:
+            snapshots += sum(attempt_range(name) is not None for name in sizes)
+        elif folder == paths.failed.root:
+            failed += [samples for samples in map(marker_range, sizes) if samples]
+        elif folder.startswith(f"{paths.features_folder}/") if wanted is None else folder in wanted:
+            features.setdefault(folder, Committed(store, RangeFolder(folder))).add(sizes)
+    keys = sorted(folder.rpartition("/")[2] for folder in features) if extractors is None else extractors
+    by_key = {
+        key: features.get(paths.features(key).root, Committed(store, paths.features(key))) for key in keys
+    }
+    made = {key: found.of_images(images.markers) for key, found in by_key.items()}
+    folders = [images, *by_key.values()]
     return ConfigurationLedger(
-        images=images,
-        features=features,
-        damaged=damaged,
-        failed=sorted(listing.markers(paths.failed), key=lambda samples: samples.start),
-        snapshots=len(listing.attempts(paths.snapshots)),
+        images=images.markers,
+        features=made,
+        damaged=[damage for folder in folders for damage in folder.damaged],
+        orphans=[name for folder in folders for name in folder.orphans],
+        failed=sorted(failed, key=lambda samples: samples.start),
+        snapshots=snapshots,
     )
-
-
-def _stale(folder: RangeFolder, marker: Marker) -> Damage:
-    names = committed_names(folder, marker)
-    return Damage(marker.samples, names, "made from images that are not there any more")
 
 
 def mend(store: Store, root: str, damaged: Sequence[Damage]) -> list[str]:
@@ -125,49 +127,3 @@ def clear_failures(store: Store, paths: ConfigurationPaths) -> int:
     for name in names:
         store.delete(name)
     return len(names)
-
-
-class Listing:
-    """All names and sizes below a folder, sorted by the range folder that they belong to."""
-
-    def __init__(self, store: Store, root: str) -> None:
-        self._store = store
-        self._sizes: dict[str, dict[str, int]] = {}
-        for entry in store.list(root):
-            self._sizes.setdefault(entry.name.rsplit("/", 2)[0], {})[entry.name] = entry.size
-
-    def folders(self, parent: str) -> list[str]:
-        """Names of the range folders right below a folder."""
-        return sorted(
-            root.removeprefix(f"{parent}/") for root in self._sizes if root.startswith(f"{parent}/")
-        )
-
-    def markers(self, folder: RangeFolder) -> list[range]:
-        """Ranges of the markers in a folder."""
-        found = map(marker_range, self._sizes.get(folder.root, ()))
-        return [samples for samples in found if samples]
-
-    def attempts(self, folder: RangeFolder) -> list[str]:
-        """Names of the data files in a folder."""
-        return [name for name in self._sizes.get(folder.root, ()) if attempt_range(name)]
-
-    def committed(self, folder: RangeFolder) -> tuple[list[Marker], list[Damage]]:
-        """Whole markers in index order, and what is damaged or overlaps them."""
-        sizes = self._sizes.get(folder.root, {})
-        good: list[Marker] = []
-        damaged: list[Damage] = []
-        found = sorted(self.markers(folder), key=lambda samples: (samples.start, -samples.stop))
-        contents = self._store.read_all(map(folder.marker, found))
-        for samples, (name, content) in zip(found, contents, strict=True):
-            if content is None:  # moved away since it was listed
-                continue
-            try:
-                marker = read_marker(name, samples, content)
-                names = (name, folder.beside(name, marker.file))
-                check_size(marker, names, sizes.get(names[1]))
-                if good and samples.start < good[-1].last:
-                    raise DamageError(f"overlaps {folder.marker(good[-1].samples)}", names)
-                good.append(marker)
-            except DamageError as error:
-                damaged.append(Damage(samples, error.names, str(error)))
-        return good, damaged

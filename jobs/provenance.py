@@ -5,14 +5,14 @@ All of it is read from the markers of committed files and the configuration; not
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-
-import numpy as np
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from jobs.commit import Marker
 from jobs.configuration import Configuration, Extractor
-from jobs.results import Diagnostic, Evaluations, ExecutionShare
+from jobs.results import Diagnostic, ExecutionShare
 
 
 def extractor_identity(extractor: Extractor) -> dict[str, str | int]:
@@ -23,60 +23,72 @@ def extractor_identity(extractor: Extractor) -> dict[str, str | int]:
     return {**identity_of(extractor.name), "weights": weights, "dimension": extractor.dimension}
 
 
-def execution_shares(markers: Sequence[Marker], samples: int) -> tuple[ExecutionShare, ...]:
-    """How many samples each execution identity made, the largest share first."""
-    counts: dict[str, ExecutionShare] = {}
+@dataclass(frozen=True)
+class Making:
+    """How committed files were made, as their markers say."""
+
+    executions: tuple[ExecutionShare, ...]  # the largest share first
+    evaluations: float  # of networks, for each image
+    diagnostics: dict[str, Diagnostic]  # over all groups, where finite: R-hat of one chain, for one, is not
+    clipped: dict[int, float]  # step -> fraction of values outside [0, 1], over all groups
+    seconds: Counter[str]  # by phase, over all workers
+
+
+def making(markers: Iterable[Marker], samples: int) -> Making:
+    """One pass over the markers, of which none is kept. samples: those asked for, if there are more."""
+    shares: dict[str, ExecutionShare] = {}
+    diagnostics: dict[str, _Spread] = defaultdict(_Spread)
+    clipped: dict[int, float] = defaultdict(float)
+    quantised: Counter[int] = Counter()
+    seconds: Counter[str] = Counter()
+    evaluations = rows = 0
     for marker in markers:
         text = marker.execution.model_dump_json()
-        known = counts[text].samples if text in counts else 0
-        share = known + min(marker.last, samples) - marker.first
-        counts[text] = ExecutionShare(execution=marker.execution, samples=share)
-    return tuple(sorted(counts.values(), key=lambda share: -share.samples))
-
-
-def evaluations(configuration: Configuration, images: Sequence[Marker]) -> Evaluations:
-    """Planned by the sampler's settings, and really made, by the markers, for each image."""
-    from sdesampling.samplers import planned_evaluations  # imports torch, which reading results needs not
-
-    planned = planned_evaluations(**configuration.sampler.model_dump())
-    made = sum(marker.evaluations for marker in images) / sum(len(marker.samples) for marker in images)
-    return Evaluations(planned=planned, made=made)
-
-
-def diagnostics(images: Sequence[Marker]) -> dict[str, Diagnostic]:
-    """Mean, least and greatest over all groups where it is finite; R-hat of one chain, for one, is not."""
-    values: dict[str, list[float]] = defaultdict(list)
-    for marker in images:
+        share = min(marker.last, samples) - marker.first + (shares[text].samples if text in shares else 0)
+        shares[text] = ExecutionShare(execution=marker.execution, samples=share)
+        evaluations += marker.evaluations
+        rows += len(marker.samples)
         for group in marker.groups:
             for name, value in group.diagnostics.items():
-                if np.isfinite(value):
-                    values[name].append(value)
-    return {
-        name: Diagnostic(mean=float(np.mean(found)), least=min(found), most=max(found))
-        for name, found in sorted(values.items())
-    }
-
-
-def clipped(images: Sequence[Marker]) -> dict[int, float]:
-    """Step -> fraction of values outside [0, 1], over all groups."""
-    shares: dict[int, list[tuple[float, int]]] = defaultdict(list)
-    for marker in images:
-        for group in marker.groups:
+                diagnostics[name].add(value)
             for step, fraction in group.clipped.items():
-                shares[step].append((fraction, group.last - group.first))
-    return {
-        step: sum(fraction * size for fraction, size in found) / sum(size for _, size in found)
-        for step, found in sorted(shares.items())
-    }
+                clipped[step] += fraction * (group.last - group.first)
+                quantised[step] += group.last - group.first
+        seconds.update(marker.seconds)
+    return Making(
+        executions=tuple(sorted(shares.values(), key=lambda share: -share.samples)),
+        evaluations=evaluations / rows if rows else 0.0,
+        diagnostics={name: found.diagnostic for name, found in sorted(diagnostics.items()) if found.count},
+        clipped={step: clipped[step] / size for step, size in sorted(quantised.items())},
+        seconds=seconds,
+    )
 
 
-def seconds(markers: Sequence[Marker]) -> dict[str, float]:
-    """By phase, over all workers."""
-    total: dict[str, float] = defaultdict(float)
-    for marker in markers:
-        for phase, seconds in marker.seconds.items():
-            total[phase] += seconds
-    return dict(sorted(total.items()))
+@dataclass
+class _Spread:
+    """Mean and extremes of finite numbers."""
+
+    count: int = 0
+    total: float = 0.0
+    least: float = math.inf
+    most: float = -math.inf
+
+    def add(self, value: float) -> None:
+        if math.isfinite(value):
+            self.count += 1
+            self.total += value
+            self.least, self.most = min(self.least, value), max(self.most, value)
+
+    @property
+    def diagnostic(self) -> Diagnostic:
+        return Diagnostic(mean=self.total / self.count, least=self.least, most=self.most)
+
+
+def planned_evaluations(configuration: Configuration) -> int:
+    """Network evaluations for each image, by the sampler's settings."""
+    from sdesampling import samplers  # imports torch, which reading results needs not
+
+    return samplers.planned_evaluations(**configuration.sampler.model_dump())
 
 
 def warnings(

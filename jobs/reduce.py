@@ -6,22 +6,21 @@ the same bits, whatever the shards and threads. It must not sample or extract.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 
 from pydantic import ValidationError
 
 from fid.frechet import TRACE_METHOD
 from jobs import provenance
-from jobs.commit import Marker
 from jobs.configuration import Configuration, Extractor
-from jobs.digests import add_digests
 from jobs.features import StoredFeatures
 from jobs.ledger import ConfigurationLedger, scan
+from jobs.markers import Markers
 from jobs.paths import ConfigurationPaths, SweepPaths
 from jobs.plugins import provide_extractor
 from jobs.reference_moments import reference_moments
 from jobs.references import Reference, load_reference
-from jobs.results import ReferenceRecord, Result, Statistics, package_versions
+from jobs.results import Evaluations, ReferenceRecord, Result, Statistics, package_versions
 from jobs.scores import StageScores
 from jobs.scoring import control_of, one_thread, stage_scores
 from jobs.store import Store
@@ -56,10 +55,10 @@ def reduce_configuration(store: Store, sweep: str, configuration: Configuration)
     return tuple(results)
 
 
-def _needed(markers: Sequence[Marker], configuration: Configuration, key: str) -> list[Marker]:
+def _needed(markers: Markers, configuration: Configuration, key: str) -> Markers:
     """The markers of the samples that are asked for. Raises IncompleteError when they do not cover them."""
-    needed = [marker for marker in markers if marker.first < configuration.samples]
-    covered = sum(min(marker.last, configuration.samples) - marker.first for marker in needed)
+    needed = markers.before(configuration.samples)
+    covered = sum(min(done.stop, configuration.samples) - done.start for done in needed.ranges)
     if covered < configuration.samples:
         raise IncompleteError(
             f"{configuration.name}: {covered:,} of {configuration.samples:,} samples have features of {key}; "
@@ -75,7 +74,7 @@ def _score(
     extractor: Extractor,
     key: str,
     ledger: ConfigurationLedger,
-    markers: Sequence[Marker],
+    markers: Markers,
     reference: Reference,
 ) -> Result:
     provide_extractor(extractor.name)
@@ -95,8 +94,12 @@ def _score(
         )
         for step in configuration.stages
     )
-    images = [marker for marker in ledger.images if marker.first < configuration.samples]
-    executions = provenance.execution_shares(images, configuration.samples)
+    images = ledger.images.before(configuration.samples)
+    sampling = provenance.making(images, configuration.samples)
+    extraction = provenance.making(markers, configuration.samples)
+    planned = provenance.planned_evaluations(configuration)
+    seconds = Counter(sampling.seconds)
+    seconds.update(extraction.seconds)
     return Result(
         configuration=configuration,
         fingerprint=configuration.fingerprint,
@@ -113,15 +116,15 @@ def _score(
         statistics=Statistics(trace_method=TRACE_METHOD),
         stages=stages,
         control=control_of(stages[-1], real, configuration.samples),
-        images=add_digests(marker.digest for marker in images),
-        evaluations=provenance.evaluations(configuration, images),
-        executions=executions,
-        extraction=provenance.execution_shares(markers, configuration.samples),
-        diagnostics=provenance.diagnostics(images),
-        clipped=provenance.clipped(images),
-        seconds=provenance.seconds([*images, *markers]),
+        images=images.digest,
+        evaluations=Evaluations(planned=planned, made=sampling.evaluations),
+        executions=sampling.executions,
+        extraction=extraction.executions,
+        diagnostics=sampling.diagnostics,
+        clipped=sampling.clipped,
+        seconds=dict(sorted(seconds.items())),
         versions=package_versions(),
-        warnings=provenance.warnings(configuration, extractor, executions, reference.count),
+        warnings=provenance.warnings(configuration, extractor, sampling.executions, reference.count),
     )
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from jobs.catalog import DATA_SETS
-from jobs.commit import DamageError, Marker, quarantine
+from jobs.commit import DamageError, quarantine
 from jobs.datasets import DatasetError, open_dataset
 from jobs.features import committed_features
-from jobs.ledger import Damage, Listing
+from jobs.markers import Committed, committed
 from jobs.paths import RangeFolder, StorePaths
 from jobs.reference_index import Indexed, named_references
 from jobs.reference_moments import DamagedMomentsError, read_moments
@@ -62,9 +62,9 @@ def references_of(store: Store) -> list[ReferenceSummary]:
 def summary(store: Store, name: str, record: Indexed) -> ReferenceSummary:
     """What the store has of one reference."""
     held = []
-    for key, (_, markers, _) in _features(store, name, record).items():
-        images = sum(len(marker.samples) for marker in markers)
-        held.append(Held(key, images, images == record.count))
+    for folder, features in _features(store, name, record).items():
+        images = features.markers.samples
+        held.append(Held(folder.rpartition("/")[2], images, images == record.count))
     return ReferenceSummary(name, record, tuple(held))
 
 
@@ -75,13 +75,13 @@ def check_reference(store: Store, name: str, record: Indexed) -> ReferenceCheck:
     """
     found = ReferenceCheck(name)
     root = StorePaths().reference(name, record.content)
-    for folder, markers, damaged in _features(store, name, record).values():
-        for damage in damaged:
+    for folder, features in _features(store, name, record).items():
+        for damage in features.damaged:
             _set_aside(store, root, found, damage.names, damage.reason)
-        for marker in markers:
+        for marker in features.markers:
             found.files += 1
             try:
-                committed_features(store, folder, marker)
+                committed_features(store, RangeFolder(folder), marker)
             except DamageError as error:
                 _set_aside(store, root, found, error.names, str(error))
     for entry in sorted(store.list(StorePaths().reference_moments_folder(name, record.content)), key=str):
@@ -94,17 +94,9 @@ def check_reference(store: Store, name: str, record: Indexed) -> ReferenceCheck:
     return found
 
 
-def _features(
-    store: Store, name: str, record: Indexed
-) -> dict[str, tuple[RangeFolder, list[Marker], list[Damage]]]:
-    """Folder, whole markers and damage, by the extractor's key."""
-    root = StorePaths().reference_features_folder(name, record.content)
-    listing = Listing(store, root)
-    found = {}
-    for key in listing.folders(root):
-        folder = StorePaths().reference_features(name, record.content, key)
-        found[key] = (folder, *listing.committed(folder))
-    return found
+def _features(store: Store, name: str, record: Indexed) -> dict[str, Committed]:
+    """By folder, whose last part is the extractor's key."""
+    return committed(store, StorePaths().reference_features_folder(name, record.content))
 
 
 def _set_aside(store: Store, root: str, found: ReferenceCheck, names: tuple[str, ...], reason: str) -> None:

@@ -6,7 +6,7 @@ know configurations or scores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,7 +19,8 @@ from jobs.digests import add_digests
 from jobs.extraction import BATCH, extract_part
 from jobs.features import FeatureRows, StoredFeatures, write_features
 from jobs.imagestream import ImageSource
-from jobs.ledger import Listing, mend
+from jobs.ledger import mend
+from jobs.markers import Committed
 from jobs.paths import RangeFolder, StorePaths
 from jobs.plan import gaps, groups
 from jobs.reference_index import Indexed, named_references, read_index, write_index
@@ -40,7 +41,7 @@ class Reference:
     content: str  # hash of its images
     count: int  # images
     folder: RangeFolder  # of its features, at step 0
-    markers: tuple[Marker, ...]  # of all features; none where only moments are known
+    markers: Sequence[Marker]  # of all features; none where only moments are known
     moments: str | None = None  # where its moments are, when they were imported
     split: str | None = None
     imported: bool = False  # its features or moments are of others, by weights that are not known
@@ -117,9 +118,9 @@ def build_reference(
         record = Indexed(content=found.content_hash, count=len(found), split=data_set.split)
         write_index(store, data_set, record)
     folder = _folder(data_set, found.content_hash, extractor)
-    markers, damaged = Listing(store, folder.root).committed(folder)
-    mend(store, StorePaths().reference(data_set.name, found.content_hash), damaged)
-    for gap in gaps(len(found), [marker.samples for marker in markers]):
+    made = Committed.of(store, folder)
+    mend(store, StorePaths().reference(data_set.name, found.content_hash), made.damaged)
+    for gap in gaps(len(found), made.markers.ranges):
         blocks = found.blocks(gap, BATCH)
         for part in groups(gap, PART):
             _build_part(store, folder, found, part, blocks, extractor, worker, before_batch)
@@ -165,8 +166,8 @@ def load_reference(store: Store, data_set: DataSet, extractor: Extractor) -> Ref
         folder = _imported(name, record.content)
     else:
         folder = _folder(data_set, record.content, extractor)
-    markers, _ = Listing(store, folder.root).committed(folder)
-    missing = list(gaps(record.count, [marker.samples for marker in markers]))
+    markers = Committed.of(store, folder).markers
+    missing = list(gaps(record.count, markers.ranges))
     if missing:
         raise FileNotFoundError(
             f"{folder.root}: features of {sum(map(len, missing))} of {record.count} images are missing; "
@@ -174,7 +175,7 @@ def load_reference(store: Store, data_set: DataSet, extractor: Extractor) -> Ref
         )
     imported = record.kind == "features"
     return Reference(
-        name, record.content, record.count, folder, tuple(markers), split=record.split, imported=imported
+        name, record.content, record.count, folder, markers, split=record.split, imported=imported
     )
 
 

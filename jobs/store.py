@@ -87,9 +87,10 @@ class Store(ABC):
 
     @abstractmethod
     def list(self, folder: str) -> Iterator[Entry]:
-        """All files below a folder, in no order; none if it does not exist. Linear in their number.
+        """All files below a folder; none if it does not exist. Linear in their number.
 
-        An empty name is the whole store.
+        Files of one folder come in a row, in ascending order, and so do folders beside each other. An empty
+        name is the whole store.
         """
 
     @abstractmethod
@@ -184,24 +185,26 @@ class LocalStore(Store):
         while pending:
             parent = pending.pop()
             try:
-                entries = os.scandir(self._checked_path(parent) if parent else self.root)
+                with os.scandir(self._checked_path(parent) if parent else self.root) as found:
+                    entries = sorted(found, key=lambda entry: entry.name)
             except FileNotFoundError:
                 continue
-            with entries:
-                for entry in entries:
-                    name = f"{parent}/{entry.name}" if parent else entry.name
-                    if name == _TEMPORARY:
-                        continue
-                    if entry.is_symlink():
-                        raise StoreError(_link_message(entry.path))
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(name)
-                        continue
-                    try:
-                        found = entry.stat(follow_symlinks=False)
-                        yield Entry(name, found.st_size, found.st_mtime)
-                    except FileNotFoundError:  # removed since it was listed
-                        continue
+            folders = []
+            for entry in entries:
+                name = f"{parent}/{entry.name}" if parent else entry.name
+                if name == _TEMPORARY:
+                    continue
+                if entry.is_symlink():
+                    raise StoreError(_link_message(entry.path))
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(name)
+                    continue
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                    yield Entry(name, status.st_size, status.st_mtime)
+                except FileNotFoundError:  # removed since it was listed
+                    continue
+            pending += reversed(folders)
 
     def size(self, name: str) -> int | None:
         try:

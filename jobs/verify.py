@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NoReturn
 
 import torch
 from pydantic import ValidationError
 
-from jobs.commit import DamageError, Marker, data_name, quarantine
+from jobs.commit import DamageError, Marker, load_marker, quarantine
 from jobs.configuration import Configuration
 from jobs.features import committed_features
 from jobs.fingerprint import file_sha256
 from jobs.images import committed_images
-from jobs.ledger import Damage, Listing, scan
+from jobs.ledger import scan
+from jobs.markers import Committed, Damage, Markers
 from jobs.paths import RangeFolder, StorePaths, SweepPaths
 from jobs.references import reference_folder
 from jobs.store import Store
@@ -61,19 +63,15 @@ class VerifyReport:
 class _Check:
     """One file to be read and compared, in this process or another."""
 
-    store: Store
     root: str  # in whose quarantine it would go
-    file: str
-    compare: Callable[[], object]  # raises DamageError
+    compare: Callable[[], int]  # gives its bytes, or raises DamageError
 
     def __call__(self) -> tuple[int, DamageError | None]:
         """Bytes, and what is wrong."""
-        size = self.store.size(self.file) or 0
         try:
-            self.compare()
+            return self.compare(), None
         except DamageError as error:
-            return size, error
-        return size, None
+            return 0, error
 
 
 def verify(
@@ -130,11 +128,12 @@ def _checks(
     for configuration in configurations:
         yield from _configuration_checks(store, sweep, configuration, orphans)
     for root, folder in _references(store, configurations):
-        markers, damaged = Listing(store, folder.root).committed(folder)
-        yield from _range_checks(store, root, folder, markers, damaged, committed_features)
+        found = Committed.of(store, folder)
+        yield from _damage(root, found.damaged)
+        yield from _range_checks(store, root, folder, found.markers, committed_features)
     for name in sorted(map(StorePaths().weights, _weights(configurations))):
         if store.size(name) is not None:
-            yield _Check(store, name.rpartition("/")[0], name, partial(_compare_weights, store, name))
+            yield _Check(name.rpartition("/")[0], partial(_compare_weights, store, name))
 
 
 def _configuration_checks(
@@ -142,35 +141,37 @@ def _configuration_checks(
 ) -> Iterator[_Check]:
     paths = SweepPaths(sweep).configuration(configuration.fingerprint)
     if store.size(paths.spec) is not None:
-        yield _Check(store, paths.root, paths.spec, partial(_compare_spec, store, paths.spec, configuration))
-    listing = Listing(store, paths.root)
-    keys = listing.folders(paths.features_folder)  # also those that `evaluate` made
-    ledger = scan(store, paths, keys)
-    yield from _range_checks(store, paths.root, paths.images, ledger.images, ledger.damaged, committed_images)
-    for key in keys:
-        yield from _range_checks(
-            store, paths.root, paths.features(key), ledger.features[key], [], committed_features
-        )
-    named = {name for damage in ledger.damaged for name in damage.names}
-    named |= {data_name(paths.images, marker) for marker in ledger.images}
-    named |= {data_name(paths.features(key), m) for key in keys for m in ledger.features[key]}
-    for folder in (paths.images, *map(paths.features, keys)):
-        orphans += sorted(set(listing.attempts(folder)) - named)
+        yield _Check(paths.root, partial(_compare_spec, store, paths.spec, configuration))
+    ledger = scan(store, paths)  # also the features that `evaluate` made
+    yield from _damage(paths.root, ledger.damaged)
+    yield from _range_checks(store, paths.root, paths.images, ledger.images, committed_images)
+    for key, markers in ledger.features.items():
+        yield from _range_checks(store, paths.root, paths.features(key), markers, committed_features)
+    orphans += ledger.orphans
+
+
+def _damage(root: str, damaged: Iterable[Damage]) -> Iterator[_Check]:
+    """What the ledger calls damaged already."""
+    for damage in damaged:
+        yield _Check(root, partial(_report, damage))
 
 
 def _range_checks(
-    store: Store,
-    root: str,
-    folder: RangeFolder,
-    markers: Iterable[Marker],
-    damaged: Iterable[Damage],
-    read: Read,
+    store: Store, root: str, folder: RangeFolder, markers: Markers, read: Read
 ) -> Iterator[_Check]:
-    """What the ledger calls damaged already, and what it calls whole."""
-    for damage in damaged:
-        yield _Check(store, root, damage.names[0], partial(_report, damage))
-    for marker in markers:
-        yield _Check(store, root, data_name(folder, marker), partial(read, store, folder, marker))
+    """What the ledger calls whole."""
+    for samples in markers.ranges:
+        yield _Check(root, partial(_compare_range, store, folder, samples, read))
+
+
+def _compare_range(store: Store, folder: RangeFolder, samples: range, read: Read) -> int:
+    name = folder.marker(samples)
+    try:
+        marker = load_marker(store, name, samples)
+    except FileNotFoundError as error:
+        raise DamageError(f"{name} is not there any more", [name]) from error
+    read(store, folder, marker)
+    return marker.size
 
 
 def _references(store: Store, configurations: Sequence[Configuration]) -> set[tuple[str, RangeFolder]]:
@@ -191,21 +192,24 @@ def _weights(configurations: Sequence[Configuration]) -> set[str]:
     return {digest for digest in digests if digest is not None}
 
 
-def _report(damage: Damage) -> None:
+def _report(damage: Damage) -> NoReturn:
     raise DamageError(damage.reason, damage.names)
 
 
-def _compare_spec(store: Store, name: str, configuration: Configuration) -> None:
+def _compare_spec(store: Store, name: str, configuration: Configuration) -> int:
+    content = store.get(name)
     try:
-        found = Configuration.from_json(store.get(name)).fingerprint
+        found = Configuration.from_json(content).fingerprint
     except ValidationError as error:
         raise DamageError(f"{name} is no configuration: {error.errors()[0]['msg']}", [name]) from error
     if found != configuration.fingerprint:
         raise DamageError(f"{name} has the fingerprint {found}", [name])
+    return len(content)
 
 
-def _compare_weights(store: Store, name: str) -> None:
+def _compare_weights(store: Store, name: str) -> int:
     with store.local(name) as path:
-        found = file_sha256(path)
+        found, size = file_sha256(path), path.stat().st_size
     if found != name.rpartition("/")[2]:
         raise DamageError(f"{name} has the sha256 {found}", [name])
+    return size

@@ -1,11 +1,14 @@
 """The ledger: what counts as done, what is damaged, what is left."""
 
+import json
+import re
 from collections import Counter
 
 import pytest
 from storage import commit_features, commit_images
 
 from jobs.commit import DamageError, data_name
+from jobs.digests import add_digests
 from jobs.features import features_in_order
 from jobs.ledger import Failure, clear_failures, failures, mend, scan, set_aside
 from jobs.paths import SweepPaths
@@ -30,7 +33,7 @@ def fill(store, samples, keys=KEYS):
 
 def test_an_empty_store_has_nothing_done(store):
     ledger = scan(store, PATHS, KEYS)
-    assert (ledger.done, ledger.without_features, ledger.damaged, ledger.count) == ([], [], [], 0)
+    assert (ledger.done, ledger.without_features.ranges, ledger.damaged) == ([], [], [])
 
 
 def test_done_ranges_are_in_order_and_gaps_are_what_is_left(store):
@@ -39,7 +42,7 @@ def test_done_ranges_are_in_order_and_gaps_are_what_is_left(store):
     ledger = scan(store, PATHS, KEYS)
     assert ledger.done == [range(8), range(16, 24), range(32, 40)]
     assert ledger.count == 24
-    assert ledger.without_features == []
+    assert ledger.without_features.ranges == []
     assert ledger.damaged == []
     assert list(gaps(40, ledger.done)) == [range(8, 16), range(24, 32)]
 
@@ -50,9 +53,9 @@ def test_images_without_all_features_are_told(store):
     fill(store, range(16, 24), keys=[])
     ledger = scan(store, PATHS, KEYS)
     assert ledger.done == [range(8), range(8, 16), range(16, 24)]
-    assert ledger.without_features == [range(8, 16), range(16, 24)]
-    assert scan(store, PATHS, KEYS[:1]).without_features == [range(16, 24)]
-    assert scan(store, PATHS, []).without_features == []
+    assert ledger.without_features.ranges == [range(8, 16), range(16, 24)]
+    assert scan(store, PATHS, KEYS[:1]).without_features.ranges == [range(16, 24)]
+    assert scan(store, PATHS, []).without_features.ranges == []
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "unreadable marker"])
@@ -73,7 +76,99 @@ def test_damaged_images_are_not_done_and_mending_makes_room(store, damage):
     assert name in lines[0]
     assert scan(store, PATHS, KEYS).damaged == []
     assert fill(store, range(8, 16)).digest == marker.digest
-    assert scan(store, PATHS, KEYS).without_features == []
+    assert scan(store, PATHS, KEYS).without_features.ranges == []
+
+
+def altered(**changes):
+    def alter(marker):
+        return marker.model_copy(update=changes).model_dump_json().encode()
+
+    return alter
+
+
+@pytest.mark.parametrize(
+    ("alter", "reason"),
+    [
+        (altered(digests={10: "no digest"}), "is no marker"),
+        (altered(inputs={"model": "../model"}), "is no marker"),
+        (
+            altered(file="../../../elsewhere"),
+            "names the file '../../../elsewhere'",
+        ),
+        (altered(file=f"{0:012d}-{8:012d}-{'0' * 32}.parquet"), "which is not of its range"),
+        (altered(first=0, last=8), r"speaks of \[0, 8\)"),
+        (lambda marker: b"\xff\x00 no text", "is no marker"),
+        (lambda marker: b"", "is no marker"),
+    ],
+)
+def test_an_altered_marker_is_named_and_quarantined(store, alter, reason):
+    fill(store, range(8))
+    marker = fill(store, range(8, 16))
+    name = PATHS.images.marker(range(8, 16))
+    store.put(name, alter(marker))
+    ledger = scan(store, PATHS, [])
+    assert ledger.done == [range(8)]
+    (damage,) = ledger.damaged
+    assert damage.names == (name,)
+    assert re.search(reason, damage.reason)
+    mend(store, PATHS.root, ledger.damaged)
+    assert scan(store, PATHS, []).damaged == []
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("000003/000000000008-000000000016.json", "wrong folder"),
+        ("000000/000000000000-000000900000.json", "is no marker"),
+    ],
+)
+def test_a_marker_where_none_can_be_is_damage(store, name, reason):
+    fill(store, range(8, 16))
+    content = json.loads(store.get(PATHS.images.marker(range(8, 16))))
+    _, samples = name.removesuffix(".json").split("/")
+    first, last = map(int, samples.split("-"))
+    file = content["file"].replace("000000000008-000000000016", samples)
+    stray = f"{PATHS.images.root}/{name}"
+    store.put(stray, json.dumps({**content, "first": first, "last": last, "file": file}).encode())
+    ledger = scan(store, PATHS, [])
+    assert ledger.done == [range(8, 16)]
+    assert [damage.names for damage in ledger.damaged] == [(stray,)]
+    assert reason in ledger.damaged[0].reason
+
+
+def test_a_shard_committed_while_the_ledger_is_read_is_no_damage(store, monkeypatch):
+    """The listing may hold a marker and miss its file, which was renamed into the folder just before it."""
+    marker = fill(store, range(8))
+    listed = store.list
+    monkeypatch.setattr(
+        store, "list", lambda folder: (found for found in listed(folder) if marker.file not in found.name)
+    )
+    ledger = scan(store, PATHS, KEYS)
+    assert (ledger.done, ledger.damaged) == ([range(8)], [])
+
+
+def test_markers_are_read_again_when_they_are_asked_for(store):
+    for first in range(0, 24, 8):
+        fill(store, range(first, first + 8))
+    images = scan(store, PATHS, []).images
+    assert [marker.samples for marker in images] == images.ranges
+    assert [marker.attempt for marker in (images[0], *images[1:])] == [marker.attempt for marker in images]
+    assert images.digest == add_digests(marker.digest for marker in images)
+    assert images.before(9).ranges == [range(8), range(8, 16)]
+    store.delete(PATHS.images.marker(range(8, 16)))
+    for read in (list, lambda markers: markers[1]):
+        with pytest.raises(DamageError, match="is not there any more"):
+            read(images)
+
+
+def test_files_that_no_marker_names_are_orphans(store):
+    first, second = fill(store, range(8)), fill(store, range(8, 16))
+    orphan = PATHS.images.attempt(range(8), "0" * 32, "parquet")
+    store.put(orphan, b"of an attempt that was killed")
+    store.put(PATHS.images.marker(range(8, 16)), b"{}")
+    unnamed = data_name(PATHS.images, second)
+    assert scan(store, PATHS, KEYS).orphans == [orphan, unnamed]
+    assert data_name(PATHS.images, first) not in scan(store, PATHS, KEYS).orphans
 
 
 def test_a_deleted_marker_takes_the_features_with_it(store):
@@ -90,8 +185,8 @@ def test_features_of_other_pixels_do_not_count(store):
     commit_images(store, PATHS.images, range(8), seed=1)
     commit_features(store, PATHS.features(KEYS[0]), range(8), "0" * 64)
     ledger = scan(store, PATHS, KEYS[:1])
-    assert ledger.features[KEYS[0]] == []
-    assert ledger.without_features == [range(8)]
+    assert not ledger.features[KEYS[0]]
+    assert ledger.without_features.ranges == [range(8)]
 
 
 def test_of_overlapping_ranges_some_count_and_the_others_are_damage(store, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 from fid.control import real_control
 from fid.moments import Moments
 from fid.scores import fid_score
-from jobs.commit import DamageError
+from jobs.commit import DamageError, data_name, load_marker
 from jobs.features import features_in_order
 from jobs.gather import reduce_sweep
 from jobs.ledger import scan
@@ -132,9 +132,10 @@ def test_altered_indices_are_refused(store):
     scored.fill(store, item, shard=128)
     key = extractor_key("digits-cnn", scored.extractor().weights)
     folder = SweepPaths(item.sweep).configuration(item.fingerprint).features(key)
-    first, second = (json.loads(store.get(folder.marker(part))) for part in (range(128), range(128, 256)))
-    second.update(file=first["file"], size=first["size"])
-    store.put(folder.marker(range(128, 256)), json.dumps(second).encode())
+    first, second = (load_marker(store, folder.marker(part), part) for part in (range(128), range(128, 256)))
+    store.put(data_name(folder, second), store.get(data_name(folder, first)))
+    altered = second.model_copy(update={"size": first.size})
+    store.put(folder.marker(second.samples), altered.model_dump_json().encode())
     with pytest.raises(DamageError, match="does not hold just the samples"):
         reduce_configuration(store, scored.SWEEP, item)
 

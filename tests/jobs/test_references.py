@@ -41,7 +41,7 @@ def test_features_are_those_of_the_data_in_order(store):
         range(256, 512),
         range(512, COUNT),
     ]
-    assert load_reference(store, HELD_OUT, EXTRACTOR) == reference
+    assert load_reference(store, HELD_OUT, EXTRACTOR).digest == reference.digest
 
 
 def test_a_second_build_makes_nothing(store):
@@ -98,7 +98,7 @@ def test_other_data_under_the_same_name_get_features_of_their_own(store, tmp_pat
     second = build_reference(store, data_set, EXTRACTOR, Worker())
     assert (first.count, second.count) == (300, COUNT - 300)
     assert first.folder != second.folder
-    assert load_reference(store, data_set, EXTRACTOR) == second
+    assert load_reference(store, data_set, EXTRACTOR).digest == second.digest != first.digest
 
 
 def test_extractors_are_kept_apart(store):

@@ -64,6 +64,13 @@ def test_the_empty_name_lists_the_whole_store(store):
         assert sorted(entry.name for entry in store.list("")) == ["a", "s/x/1.json", "t/3.json"]
 
 
+def test_folders_are_listed_one_after_the_other_in_order(store):
+    names = [f"s/{folder}/{number:03d}" for folder in ("000", "001", "002") for number in range(5)]
+    for name in reversed(names):
+        store.put(name, b"1")
+    assert [entry.name for entry in store.list("s")] == names
+
+
 def test_a_store_can_be_handed_to_another_process(store):
     store.put("a", b"1")
     assert pickle.loads(pickle.dumps(store)).get("a") == b"1"

@@ -58,7 +58,7 @@ def store(tmp_path, chosen, weights):
 
 def run(store, chosen):
     ledger = scan(store, paths(chosen), [KEY])
-    for shard in [*plan(chosen, ledger.done), *ledger.without_features]:
+    for shard in [*plan(chosen, ledger.done), *ledger.without_features.ranges]:
         sample(store, chosen, shard)
 
 

@@ -273,7 +273,7 @@ def test_missing_features_are_made_from_the_stored_images(store, undisturbed):
     run_all(store)
     for entry in list(store.list(PATHS.features(KEY).root)):
         store.delete(entry.name)
-    assert scan(store, PATHS, [KEY]).without_features == [range(16), range(16, 24)]
+    assert scan(store, PATHS, [KEY]).without_features.ranges == [range(16), range(16, 24)]
     worker = Worker()
     for shard in (range(16), range(16, 24)):
         receipt = sample(store, CONFIGURATION, shard, worker)
