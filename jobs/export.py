@@ -1,12 +1,14 @@
 """A configuration's images for other tools: PNG files, an npz archive, a Hugging Face data set.
 
 Apart from the store's own files because those carry stages, groups and more samples than were asked for. A
-target appears whole or not at all. It must not know scores.
+target appears whole or not at all, and the same export again does what is left. It must not know scores.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.configuration import Configuration
+from jobs.datasets import DatasetError, open_dataset
 from jobs.images import ImageRows, committed_images, encode_png
 from jobs.imagesets import refuse_missing
 from jobs.ledger import scan
@@ -36,7 +39,7 @@ SPLIT = "train"  # what `datasets` calls a set without splits
 
 
 class TargetError(ValueError):
-    """The target is there already, whole or half-written; the message names it and the remedy."""
+    """The target is something else, or another export is writing it; the message names it and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Exported:
     shape: tuple[int, ...]  # (channels, height, width)
     format: Format
     path: str
+    found: bool  # it was there, and held these images already
 
 
 def export_images(
@@ -60,15 +64,17 @@ def export_images(
     step: int | None = None,
     advance: Callable[[int], None] = lambda more: None,
 ) -> Exported:
-    """Write the samples of a configuration, in the order of their indices.
+    """Write the samples of a configuration, in the order of their indices, unless the target holds them.
+
+    What a killed export left half-written is done again, to the same bytes.
 
     Args:
-        target: a folder (png, huggingface) or an npz file; must not exist.
+        target: a folder (png, huggingface) or an npz file; nothing else may be there.
         step: a kept stage; None: the last.
         advance: told how many more images are written.
 
     Raises:
-        TargetError: the target exists, or what an earlier export left half-written.
+        TargetError: the target is something else, or another export is writing it.
         NotFoundError: images are missing, or the stage was not kept.
         DamageError: a file does not hold what its marker says.
     """
@@ -79,7 +85,10 @@ def export_images(
 
     images = chain([first], blocks)
     with _whole(target) as partial:
-        if format == "png":
+        found = target.exists()
+        if found:
+            _compare(target, format, images, configuration.samples)
+        elif format == "png":
             _write_png(partial, images)
         elif format == "npz":
             _write_npz(partial, images, (configuration.samples, *shape[1:], shape[0]))
@@ -87,7 +96,7 @@ def export_images(
             _write_huggingface(partial, images, configuration, chosen)
     place = f"{configuration.sweep}/{configuration.fingerprint}"
     path = str(target.resolve())
-    return Exported(place, configuration.name, chosen, configuration.samples, shape, format, path)
+    return Exported(place, configuration.name, chosen, configuration.samples, shape, format, path, found)
 
 
 def _blocks(
@@ -110,22 +119,53 @@ def _blocks(
 
 @contextmanager
 def _whole(target: Path) -> Iterator[Path]:
-    """A path beside the target that becomes it at the end, and is removed after an exception."""
-    partial = target.with_name(f"{target.name}.partial")
-    if target.exists():
-        raise TargetError(f"{target} is there already: remove it, or choose another --to")
-    if partial.exists():
-        raise TargetError(
-            f"{partial} is there: another export is writing it, or was killed; in that case remove it"
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """A path that becomes the target at the end, in a folder beside it that nobody else has.
+
+    The folder is locked while the process lives, so what a killed one left in it is known to be left.
+    """
+    folder = target.with_name(f"{target.name}.partial")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
     try:
-        yield partial
-        partial.rename(target)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TargetError(f"{folder}: another export is writing it: let it end") from None
+        partial = folder / "images"
+        try:
+            _remove(partial)
+            yield partial
+            if partial.exists():
+                partial.rename(target)
+        finally:
+            _remove(folder)
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        partial.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
+def _compare(target: Path, format: Format, blocks: Iterator[ImageRows], count: int) -> None:
+    """Raise TargetError unless the target is what this export would write: its format and its pixels."""
+    other = TargetError(f"{target} is there already and is something else: remove it, or choose another --to")
+    form = "npz" if target.is_file() else "huggingface" if (target / "data").is_dir() else "png"
+    if form != format:
+        raise other
+    try:
+        there = open_dataset(str(target), target / "data" if form == "huggingface" else target)
+        if len(there) != count:
+            raise other
+        read = (image for block in there.blocks(range(count), ROW_GROUP) for image in block)
+        for block in blocks:
+            for image in block.images:
+                if not np.array_equal(next(read), image):
+                    raise other
+    except DatasetError as error:
+        raise other from error
 
 
 def _write_png(folder: Path, blocks: Iterator[ImageRows]) -> None:

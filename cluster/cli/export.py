@@ -32,7 +32,8 @@ def export(target: str, path: Path, form: Format, step: int | None, store: str, 
 
     png: a folder of 000000.png, ...; npz: arr_0, uint8 (count, height, width, channels), as guided-diffusion
     has it; huggingface: a folder that datasets.load_dataset reads. A sweep, or several configurations, go
-    below PATH, one each. PATH appears whole or not at all, and nothing is overwritten.
+    below PATH, one each. PATH appears whole or not at all, and nothing is overwritten; an export that was
+    stopped goes on by the same command.
 
     \b
     Examples:
@@ -52,7 +53,8 @@ def export(target: str, path: Path, form: Format, step: int | None, store: str, 
         with bar(f"images of {configuration.name}", configuration.samples, quiet=as_json) as advance:
             written.append(export_images(opened, configuration, place, form, step, advance))
         if not as_json:
-            click.echo(f"{written[-1].path}: {written[-1].images:,} images of {configuration.name}")
+            there = ", there already" if written[-1].found else ""
+            click.echo(f"{written[-1].path}: {written[-1].images:,} images of {configuration.name}{there}")
     if as_json:
         emit({"exported": [asdict(item) for item in written]})
 

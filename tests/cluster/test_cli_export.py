@@ -1,4 +1,4 @@
-"""`sdesweep export` and `compare`: what leaves the store is what was stored; what half-exists is refused."""
+"""`sdesweep export` and `compare`: what leaves the store is what was stored; what was stopped goes on."""
 
 from __future__ import annotations
 
@@ -81,15 +81,58 @@ def test_a_sweep_is_exported_configuration_by_configuration(call, filled, tmp_pa
     assert len(json.loads(output)["exported"]) == len(list((tmp_path / "all").iterdir())) == 2
 
 
-def test_nothing_is_overwritten_nor_continued_blindly(call, filled, real, tmp_path):
+def test_nothing_is_overwritten(call, filled, real, tmp_path):
+    target, place = f"tiny/{real.fingerprint}", tmp_path / "a"
+    exported(call, filled, target, place, "png")
+    (place / "000007.png").write_bytes((place / "000008.png").read_bytes())
+    before = contents(place)
+    for form in ("png", "npz", "huggingface"):
+        code, _, errors = exported(call, filled, target, place, form)
+        assert (code, f"{place} is there already and is something else" in errors) == (2, True)
+    (place / "000007.png").write_bytes(b"damaged")
+    assert exported(call, filled, target, place, "png")[0] == 2
+    assert {**contents(place), "000007.png": before["000007.png"]} == before
+
+
+def contents(place):
+    files = [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]
+    return {str(path.relative_to(place)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_a_killed_export_left_is_done_again_to_the_same_bytes(call, filled, real, tmp_path, form):
     target = f"tiny/{real.fingerprint}"
-    exported(call, filled, target, tmp_path / "a", "png")
-    code, _, errors = exported(call, filled, target, tmp_path / "a", "npz")
-    assert (code, f"{tmp_path / 'a'} is there already" in errors) == (2, True)
-    (tmp_path / "b.partial").mkdir()
-    code, _, errors = exported(call, filled, target, tmp_path / "b", "png")
-    assert (code, "b.partial is there" in errors) == (2, True)
-    assert not (tmp_path / "b").exists()
+    exported(call, filled, target, tmp_path / "straight", form)
+    left = tmp_path / "killed.partial" / "images"
+    left.mkdir(parents=True)
+    (left / "000000.png").write_bytes(b"half of a fi")
+    (left / "999999.png").write_bytes(b"of another export")
+    code, output, _ = exported(call, filled, target, tmp_path / "killed", form, "--json")
+    assert (code, json.loads(output)["exported"][0]["found"]) == (0, False)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "straight")
+    code, output, _ = exported(call, filled, target, tmp_path / "killed", form)
+    assert (code, "there already" in output) == (0, True)
+    assert {path.name for path in tmp_path.iterdir()} >= {"killed", "straight"}
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_an_export_of_a_sweep_that_was_stopped_goes_on(call, filled, tmp_path):
+    exported(call, filled, "tiny", tmp_path / "all", "npz")
+    expected = contents(tmp_path / "all")
+    lost = sorted((tmp_path / "all").iterdir())[1]
+    lost.unlink()
+    code, output, _ = exported(call, filled, "tiny", tmp_path / "all", "npz", "--json")
+    found = {item["path"]: item["found"] for item in json.loads(output)["exported"]}
+    assert (code, sorted(found.values()), found[str(lost)]) == (0, [False, True], False)
+    assert contents(tmp_path / "all") == expected
+
+
+def test_two_exports_at_once_do_not_meet(call, filled, real, tmp_path):
+    with exporting._whole(tmp_path / "a"):
+        code, _, errors = exported(call, filled, f"tiny/{real.fingerprint}", tmp_path / "a", "png")
+        assert (code, "a.partial: another export is writing it" in errors) == (2, True)
+        assert (tmp_path / "a.partial").is_dir()
+    assert list(tmp_path.glob("a*")) == []
 
 
 @pytest.mark.parametrize("form", FORMATS)
