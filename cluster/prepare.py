@@ -195,6 +195,8 @@ def scored(
             except (FileNotFoundError, ValidationError):  # ValidationError: of another version
                 return False
             asked = all(result.final.value(metric) is not None for metric in configuration.metrics)
+            if "fid" in configuration.metrics and (fid := result.final.fid):
+                asked &= configuration.standard_error in fid.standard_error_method
             made = (result.samples, result.images, result.reference.content)
             if not asked or made != (configuration.samples, images, reference.content):
                 return False

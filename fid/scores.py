@@ -18,8 +18,10 @@ from fid.moments import Moments, blocks
 from fid.neighbours import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
 from fid.uncertainty import (
     Bias,
+    ErrorMethod,
     Extrapolation,
     StandardError,
+    bootstrap_standard_error,
     fid_infinity,
     jackknife_standard_error,
     predicted_bias,
@@ -56,21 +58,26 @@ class FidScore:
     reference_count: int
 
 
-def fid_score(features: ArrayLike, reference: ArrayLike | Moments) -> FidScore:
+def fid_score(
+    features: ArrayLike, reference: ArrayLike | Moments, error: ErrorMethod = "jackknife"
+) -> FidScore:
     """FID of features (count, dimension) against reference features or moments."""
     rows = np.asarray(features)
     moments = reference if isinstance(reference, Moments) else Moments.of(reference)
-    return fid_score_of_blocks(lambda: blocks(rows), moments)
+    return fid_score_of_blocks(lambda: blocks(rows), moments, error)
 
 
-def fid_score_of_blocks(feature_blocks: Callable[[], Iterable[ArrayLike]], reference: Moments) -> FidScore:
+def fid_score_of_blocks(
+    feature_blocks: Callable[[], Iterable[ArrayLike]], reference: Moments, error: ErrorMethod = "jackknife"
+) -> FidScore:
     """FID of features that come in blocks (rows, dimension), in memory independent of their number.
 
-    One pass makes the moments, a second one the standard error.
+    One pass makes the moments, a second one the standard error; only the bootstrap holds all features.
 
     Args:
         feature_blocks: called for each pass; the same blocks in the same order give the same bits.
         reference: moments of the reference.
+        error: how the standard error is found.
 
     Raises:
         ValueError: fewer than two rows, another dimension, or values that are not finite.
@@ -79,12 +86,16 @@ def fid_score_of_blocks(feature_blocks: Callable[[], Iterable[ArrayLike]], refer
     for block in feature_blocks():
         moments.update(block)
     distance = frechet_distance(moments, reference)
-    error = jackknife_standard_error(feature_blocks(), moments, reference, distance)
+    if error == "bootstrap":
+        rows = np.concatenate([np.asarray(block) for block in feature_blocks()])
+        found = bootstrap_standard_error(rows, reference)
+    else:
+        found = jackknife_standard_error(feature_blocks(), moments, reference, distance)
     return FidScore(
         value=distance.distance,
         mean_term=distance.mean_term,
         trace_term=distance.trace_term,
-        standard_error=error,
+        standard_error=found,
         bias=predicted_bias(distance, moments, reference),
         count=moments.count,
         reference_count=reference.count,

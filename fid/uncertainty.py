@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
 from fid.frechet import Frechet, frechet_distances, symmetric_factor
-from fid.moments import Array, Moments
+from fid.moments import Array, Moments, blocks
+
+ErrorMethod = Literal["jackknife", "bootstrap"]
+RESAMPLES = 100  # of a bootstrap: its standard deviation is known to 7 % then
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,34 @@ def jackknife_standard_error(
     ) / count**2
     variance = max(jackknife - quadratic, jackknife / 2)
     return StandardError(float(np.sqrt(variance)), "infinitesimal jackknife, Gaussian second order removed")
+
+
+def bootstrap_standard_error(
+    features: ArrayLike, reference: Moments, resamples: int = RESAMPLES, seed: int = 0
+) -> StandardError:
+    """Standard error by the bootstrap (Efron 1979): the spread over resamples with replacement.
+
+    It has the expectation V1 + 3 V2 in the words of `jackknife_standard_error`: too much by half to three
+    quarters where the two sets are close, and right where they are far apart. One distance for each resample.
+
+    Args:
+        features: (count, dimension) generated, all in memory.
+        reference: moments of the reference, which stays as it is.
+        resamples: at least 2.
+        seed: of the resamples.
+    """
+    rows = np.asarray(features)
+    generator = np.random.default_rng(seed)
+
+    def drawn() -> Moments:
+        moments = Moments(reference.dimension)
+        for chosen in blocks(generator.integers(len(rows), size=len(rows))):
+            moments.update(rows[chosen])
+        return moments
+
+    distances = frechet_distances((drawn() for _ in range(resamples)), reference)
+    spread = float(np.std([found.distance for found in distances], ddof=1))
+    return StandardError(spread, f"bootstrap, {resamples} resamples, seed {seed}")
 
 
 def _curvatures(distance: Frechet) -> Array:

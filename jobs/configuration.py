@@ -19,6 +19,7 @@ from jobs.sections import (
     Count,
     DataSet,
     DPMSolver,
+    ErrorMethod,
     Metric,
     Positive,
     PositiveInt,
@@ -146,6 +147,7 @@ class Configuration(Section):
     extractors: tuple[Extractor, ...]
     references: tuple[DataSet, ...]
     metrics: tuple[Metric, ...]
+    standard_error: ErrorMethod = "jackknife"
     snapshot_every: Positive  # seconds
     priority: int
     resources: Resources

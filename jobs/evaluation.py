@@ -15,7 +15,7 @@ from jobs.paths import SweepPaths
 from jobs.reference_index import read_index
 from jobs.requirements import why_not
 from jobs.scoring import MetricsError
-from jobs.sections import DataSet, Metric, Section
+from jobs.sections import DataSet, ErrorMethod, Metric, Section
 from jobs.store import Store
 
 
@@ -25,11 +25,12 @@ class EvaluationRequest(Section):
     extractors: tuple[Extractor, ...] | None = None
     references: tuple[DataSet, ...] | None = None
     metrics: tuple[Metric, ...] | None = None
+    standard_error: ErrorMethod | None = None
 
     @property
     def digest(self) -> str:
         """Names it in the store and in assignments."""
-        return fingerprint(self.model_dump(mode="json"))[:16]
+        return fingerprint(self.model_dump(mode="json", exclude_none=True))[:16]
 
     def applied(self, configuration: Configuration) -> Configuration:
         """The configuration with what is asked in place of its own; its fingerprint stays."""

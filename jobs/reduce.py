@@ -89,6 +89,7 @@ def _score(
                 configuration.metrics,
                 moments,
                 real,
+                configuration.standard_error,
             ),
             before.get(step),
         )

@@ -194,6 +194,7 @@ def _configurations(
         extractors=tuple(extractors),
         references=tuple(references),
         metrics=settings.metrics,
+        standard_error=settings.standard_error,
         snapshot_every=settings.snapshot_every,
         priority=settings.priority,
         resources=settings.resources,

@@ -39,7 +39,7 @@ from jobs.scores import (
     RealControl,
     StageScores,
 )
-from jobs.sections import Metric
+from jobs.sections import ErrorMethod, Metric
 
 CONTROL_SEED = 0  # of the splits of a control
 
@@ -71,7 +71,11 @@ def moments_of(source: FeatureSource) -> Moments:
 
 
 def stage_scores(
-    generated: FeatureSource, metrics: Collection[Metric], moments: Moments, real: FeatureSource | None
+    generated: FeatureSource,
+    metrics: Collection[Metric],
+    moments: Moments,
+    real: FeatureSource | None,
+    error: ErrorMethod = "jackknife",
 ) -> StageScores:
     """The metrics that are asked for.
 
@@ -80,11 +84,14 @@ def stage_scores(
         metrics: which ones.
         moments: of the reference.
         real: its features; None where only moments are known.
+        error: how the standard error of a Fréchet distance is found.
 
     Raises:
         ValueError: a metric needs features of the reference, or logits, or more samples.
     """
-    score = fid_score_of_blocks(generated.features, moments) if {"fid", "fid_infinity"} & {*metrics} else None
+    score: FidScore | None = None
+    if {"fid", "fid_infinity"} & {*metrics}:
+        score = fid_score_of_blocks(generated.features, moments, error)
     scores = StageScores(
         step=generated.step,
         features=generated.digest(),

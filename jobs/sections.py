@@ -55,7 +55,7 @@ Deviation = Annotated[float, Field(ge=0)]
 Precision = Literal["float32", "bfloat16", "auto"]
 Quantisation = Literal["floor", "round"]
 Metric = Literal["fid", "fid_infinity", "is", "kid", "precision_recall", "density_coverage", "memorisation"]
-
+ErrorMethod = Literal["jackknife", "bootstrap"]  # of a FID's standard error, as fid.uncertainty names them
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 

@@ -16,7 +16,7 @@ from jobs.requirements import why_not
 from jobs.results import ReferenceRecord, SetResult, Statistics, package_versions
 from jobs.scores import StageScores
 from jobs.scoring import MetricsError, control_of, distance_of_moments, one_thread, stage_scores
-from jobs.sections import Metric
+from jobs.sections import ErrorMethod, Metric
 
 
 def possible(
@@ -56,10 +56,14 @@ def score_sets(
     extractor: Extractor,
     metrics: Sequence[Metric],
     notes: Sequence[str] = (),
+    error: ErrorMethod = "jackknife",
 ) -> SetResult:
-    """The metrics of one set against another, with all that they depend on. notes: what else to say."""
+    """The metrics of one set against another, with all that they depend on.
+
+    notes: what else to say. error: how the standard error of a Fréchet distance is found.
+    """
     with one_thread():
-        scores = _scores(generated, reference, metrics)
+        scores = _scores(generated, reference, metrics, error)
         control = control_of(scores, reference.features, generated.count)
         features = reference.features.digest() if reference.features else reference.record.content
     unknown = generated.imported and reference.imported
@@ -84,10 +88,12 @@ def score_sets(
     )
 
 
-def _scores(generated: FeatureSet, reference: FeatureSet, metrics: Sequence[Metric]) -> StageScores:
+def _scores(
+    generated: FeatureSet, reference: FeatureSet, metrics: Sequence[Metric], error: ErrorMethod
+) -> StageScores:
     if generated.features is None:
         return distance_of_moments(generated.moments(), reference.moments(), generated.record.content)
-    return stage_scores(generated.features, metrics, reference.moments(), reference.features)
+    return stage_scores(generated.features, metrics, reference.moments(), reference.features, error)
 
 
 def _warnings(generated: FeatureSet, reference: FeatureSet, extractor: Extractor) -> list[str]:

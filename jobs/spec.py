@@ -19,6 +19,7 @@ from jobs.sections import (
     DataSet,
     DataSetField,
     Deviation,
+    ErrorMethod,
     IntOrAuto,
     Metric,
     ModelName,
@@ -105,6 +106,7 @@ class Settings(Section):
     extractor: ExtractorField = ()
     reference: ReferenceField = ()
     metrics: Annotated[tuple[Metric, ...], BeforeValidator(_listed_metrics)] = ("fid",)
+    standard_error: ErrorMethod = "jackknife"
     snapshot_every: Positive = 60.0
     priority: int = 0
     resources: Resources = Resources()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cluster.cli.common import INCOMPLETE, command, emit, find_extractor, open_store, store_option
-from cluster.cli.fid import metrics_option, parse_metrics
+from cluster.cli.fid import error_option, metrics_option, parse_metrics
 from cluster.cli.running import address_option, workers_option
 from cluster.cli.tables import print_results, results_data
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cluster.account import Outcome
     from cluster.pool import WorkerPool
     from cluster.prepare_evaluation import Evaluation
-    from jobs.sections import DataSet
+    from jobs.sections import DataSet, ErrorMethod
     from jobs.store import Store
     from jobs.sweep import Sweep
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--extractor", "extractors", multiple=True, metavar="E[=WEIGHTS]", help="May be repeated.")
 @click.option("--reference", "references", multiple=True, metavar="R[=PATH[:SPLIT]]", help="May be repeated.")
 @metrics_option
+@error_option
 @address_option
 @workers_option
 @store_option
@@ -42,6 +43,7 @@ def evaluate(
     extractors: tuple[str, ...],
     references: tuple[str, ...],
     metrics: str | None,
+    error: ErrorMethod | None,
     address: str | None,
     workers: int | None,
     store: str,
@@ -70,6 +72,7 @@ def evaluate(
         extractors=tuple(item.thing for item in found) or None,
         references=tuple(_reference(opened, text) for text in references) or None,
         metrics=None if metrics is None else tuple(asked),
+        standard_error=error,
     )
     chosen = find_configurations(opened, target)
     left_out: list[str] = []

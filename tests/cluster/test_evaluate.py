@@ -89,6 +89,21 @@ def test_another_extractor_and_reference_leave_images_and_spec_untouched(filled,
     assert len(table.cells) == 4
 
 
+def test_a_bootstrap_is_made_where_it_is_asked_for_and_only_there(filled):
+    before = results(filled)
+    outcome, performed = run(filled, evaluation(filled, standard_error="bootstrap"))
+    assert outcome.exit_code == 0
+    assert sorted(item.kind for item in performed) == ["reduce"] * 2 + ["reference"]
+    after = results(filled)
+    for place, result in after.items():
+        fid = result.final.fid
+        assert fid.value == before[place].final.fid.value
+        assert fid.standard_error_method == "bootstrap, 100 resamples, seed 0"
+    table = SweepResults.model_validate_json(filled.get(SweepPaths("tiny").results))
+    assert table.complete
+    assert run(filled, evaluation(filled, standard_error="bootstrap"))[1] == []
+
+
 def test_a_second_evaluation_has_nothing_to_do(filled, other):
     run(filled, evaluation(filled, other))
     outcome, performed = run(filled, evaluation(filled, other))

@@ -6,7 +6,12 @@ import pytest
 from fid.frechet import frechet_distance
 from fid.moments import Moments, blocks
 from fid.scores import fid_score
-from fid.uncertainty import fid_infinity, jackknife_standard_error, predicted_bias
+from fid.uncertainty import (
+    bootstrap_standard_error,
+    fid_infinity,
+    jackknife_standard_error,
+    predicted_bias,
+)
 
 D, N = 16, 800
 SHIFT, SCALE = 0.1, 1.2
@@ -64,6 +69,33 @@ def test_standard_error_knows_no_blocks_and_names_itself(world):
     )
     assert first.value == pytest.approx(second.value, rel=1e-9)
     assert first.method.startswith("infinitesimal jackknife")
+
+
+def test_bootstrap_is_near_where_sets_are_far_apart_and_too_much_where_they_are_close():
+    """E[jackknife^2] = V1 + V2, E[bootstrap^2] = V1 + 3 V2: sqrt(3) in the limit where V1 vanishes.
+
+    100 resamples know their spread to 7 %, which ten draws bring to 2 %.
+    """
+    generator = np.random.default_rng(4)
+    reference = Moments.of(generator.normal(size=(20_000, D)))
+    ratios = {}
+    for shift in (0.0, 3.0):
+        draws = [generator.normal(shift, 1, (400, D)) for _ in range(10)]
+        found = {
+            method: np.mean([fid_score(rows, reference, method).standard_error.value for rows in draws])
+            for method in ("jackknife", "bootstrap")
+        }
+        ratios[shift] = found["bootstrap"] / found["jackknife"]
+    assert ratios[3.0] == pytest.approx(1, abs=0.1)
+    assert 1.4 < ratios[0.0] < 1.9
+
+
+def test_bootstrap_is_seeded_and_names_itself(world):
+    reference, _, _, draws, _ = world
+    first, second = (bootstrap_standard_error(draws[0], reference, 20) for _ in range(2))
+    assert first == second
+    assert first.method == "bootstrap, 20 resamples, seed 0"
+    assert bootstrap_standard_error(draws[0], reference, 20, seed=1).value != first.value
 
 
 def test_predicted_bias_is_the_measured_one(world):
