@@ -77,8 +77,9 @@ def bootstrap_standard_error(
 ) -> StandardError:
     """Standard error by the bootstrap (Efron 1979): the spread over resamples with replacement.
 
-    It has the expectation V1 + 3 V2 in the words of `jackknife_standard_error`: too much by half to three
-    quarters where the two sets are close, and right where they are far apart. One distance for each resample.
+    In the words of `jackknife_standard_error` it has the expectation V1 + 3 V2, and more, as repeated rows
+    add spread of their own: right where the two sets are far apart, and up to four times too much where they
+    are close (`benchmarks/fid_error.py`). One distance for each resample.
 
     Args:
         features: (count, dimension) generated, all in memory.
