@@ -8,16 +8,20 @@ difference of their outputs relative to the largest output.
     python benchmarks/network_speed.py                     # CIFAR-10 NCSN++ (62.8 M parameters), 2 threads
     python benchmarks/network_speed.py --size digits --batch 256 --threads 1
     python benchmarks/network_speed.py --threads 1 --clock cpu   # on a machine that others use too
+    python benchmarks/network_speed.py --workers 2    # processes of one thread against one of --threads
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from multiprocessing.connection import Connection
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +119,7 @@ def reference_formulation(network: nn.Module) -> nn.Module:
 
 
 def medians(
-    runs: dict[str, Callable[[], Tensor]], repeats: int, clock: Callable[[], float] = time.perf_counter
+    runs: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
     """Median seconds of each, run by turns after one run for warming up."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -128,6 +132,76 @@ def medians(
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def subject(size: str) -> tuple[nn.Module, tuple[int, int, int]]:
+    """The network, the same in every process, and the shape of its images."""
+    torch.manual_seed(0)
+    if size == "cifar10":
+        config = PUBLISHED["ve/cifar10_ncsnpp_continuous"]
+        network, shape = config.networks()["network"].eval(), config.shape
+    else:
+        network, shape = build_network("ncsnpp", image_size=8, num_channels=1, **DIGITS).eval(), (1, 8, 8)
+    for parameter in network.parameters():
+        if parameter.abs().max() < 1e-6:  # layers that start silent would hide differences
+            nn.init.normal_(parameter, std=0.02)
+    return network, shape
+
+
+def evaluate_when_asked(connection: Connection, size: str, batch: int) -> None:
+    """One worker: an evaluation of a batch, by one thread, for everything that it is sent."""
+    torch.set_num_threads(1)
+    network, shape = subject(size)
+    x, labels = torch.rand(batch, *shape), torch.full((batch,), 0.5)
+    with torch.no_grad():
+        while connection.recv():
+            network(x, labels)
+            connection.send(True)
+
+
+@contextmanager
+def workers(count: int, size: str, batch: int) -> Iterator[Callable[[], None]]:
+    """Processes, and the function that has each of them evaluate a batch, all at the same time."""
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in range(count)]
+    processes = [
+        context.Process(target=evaluate_when_asked, args=(theirs, size, batch), daemon=True)
+        for _, theirs in pipes
+    ]
+    for process in processes:
+        process.start()
+
+    def together() -> None:
+        for ours, _ in pipes:
+            ours.send(True)
+        for ours, _ in pipes:
+            ours.recv()
+
+    try:
+        yield together
+    finally:
+        for ours, _ in pipes:
+            ours.send(False)
+        for process in processes:
+            process.join()
+
+
+def compare_workers(arguments: argparse.Namespace) -> None:
+    """Images a second of single-threaded processes beside the reference formulation in one process."""
+    network, shape = subject(arguments.size)
+    slow, batch = reference_formulation(network), arguments.batch
+    del network
+    x, labels = torch.rand(batch, *shape), torch.full((batch,), 0.5)
+    with workers(arguments.workers, arguments.size, batch) as together, torch.no_grad():
+        runs = {"reference": lambda: slow(x, labels), "workers": together}
+        seconds = medians(runs, arguments.repeats)
+    images = {"reference": batch / seconds["reference"]}
+    images["workers"] = arguments.workers * batch / seconds["workers"]
+    print(
+        f"reference, {arguments.threads} threads: {images['reference']:.2f} images a second and evaluation\n"
+        f"{arguments.workers} workers of 1 thread: {images['workers']:.2f}, "
+        f"{images['workers'] / images['reference']:.2f} times as many"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", choices=("cifar10", "digits"), default="cifar10")
@@ -136,17 +210,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: of this process (1 thread)")
     parser.add_argument("--no-bfloat16", dest="bfloat16", action="store_false")
+    parser.add_argument("--workers", type=int, default=0, help="processes of one thread to compare with")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    if arguments.size == "cifar10":
-        config = PUBLISHED["ve/cifar10_ncsnpp_continuous"]
-        network, shape = config.networks()["network"].eval(), config.shape
-    else:
-        network, shape = build_network("ncsnpp", image_size=8, num_channels=1, **DIGITS).eval(), (1, 8, 8)
-    for parameter in network.parameters():
-        if parameter.abs().max() < 1e-6:  # layers that start silent would hide differences
-            nn.init.normal_(parameter, std=0.02)
+    if arguments.workers:
+        compare_workers(arguments)
+        return
+    network, shape = subject(arguments.size)
     slow = reference_formulation(network)
     low = copy.deepcopy(network)
     low.set_precision(torch.bfloat16)
@@ -155,7 +225,9 @@ def main() -> None:
     with torch.no_grad():
         expected = slow(x, labels)
         outputs = {name: form(x, labels) for name, form in forms.items()}
-        runs = {name: partial(form, x, labels) for name, form in forms.items()}
+        runs: dict[str, Callable[[], object]] = {
+            name: partial(form, x, labels) for name, form in forms.items()
+        }
         seconds = medians(runs, arguments.repeats, CLOCKS[arguments.clock])
         with PeakMemory() as memory:
             network(x, labels)

@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def test_everything_but_rates_and_cell_passes_on_the_cpu(gpu_check, capsys, monk
     arguments = ["--device", "cpu", "--model", "", "--images", "2", "--steps", "4", "--cell", "0"]
     assert gpu_check.main([*arguments, "--no-rates"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "6 checks, all passed"
+    assert lines[-1] == "7 checks, all passed"
     assert all(line.startswith("pass") for line in lines[:-1])
 
 
@@ -66,6 +67,22 @@ def test_a_device_that_does_not_repeat_itself_fails(gpu_check, model, monkeypatc
     assert found == [False, False]
 
 
+def test_a_step_that_waits_is_named_with_its_sampler(gpu_check, model, monkeypatch):
+    @contextmanager
+    def strict(device):
+        with monkeypatch.context() as inside:
+            inside.setattr(type(model.sde), "time_of", refuse)
+            yield
+
+    def refuse(sde, ratio):
+        raise RuntimeError("called a synchronizing CUDA operation")
+
+    monkeypatch.setattr(gpu_check, "errors_where_the_host_waits", strict)
+    (check,) = gpu_check.waiting("m", model, CPU)
+    assert not check.passed
+    assert set(check.found) == {"edm"}  # the one that asks for a time by its noise
+
+
 def test_infinite_numbers_are_no_agreement(gpu_check):
     expected = torch.ones(3)
     assert gpu_check.relative_error(torch.tensor([1.0, float("nan"), 1.0]), expected) == float("inf")
@@ -77,7 +94,7 @@ def test_scores_further_apart_than_their_errors_allow_are_told(gpu_check, tmp_pa
     monkeypatch.setattr(gpu_check, "run_command", lambda spec, store: next(scores))
     (check,) = gpu_check.cell(1000, 50, "1", tmp_path)
     assert check.passed  # 1.0 is less than 3 times 0.5
-    assert "gpus: 1" in (tmp_path / "gpu.yaml").read_text()
+    assert "gpus: 1" in (tmp_path / "device.yaml").read_text()
     assert "gpus: 0" in (tmp_path / "cpu.yaml").read_text()
     scores = iter([(5.0, 0.1), (6.0, 0.1)])
     (check,) = gpu_check.cell(1000, 50, "1", tmp_path)
