@@ -20,7 +20,7 @@ from jobs.sweep import Sweep
 #: (docs/performance.md).
 FLOAT32_BELOW = 0.125
 MAX_MICRO_BATCH = 256  # images; larger ones are hardly faster anywhere
-CPU_ACTIVATIONS = 64 * 2**20  # bytes that a micro-batch may take on a CPU, where caches are small
+CPU_ACTIVATIONS = 256 * 2**20  # bytes that a micro-batch may take on a CPU (docs/performance.md)
 GPU_SHARE = 0.5  # of a GPU's memory, for a micro-batch
 
 

@@ -64,13 +64,20 @@ class Checkpoint:
         which takes its own tensors from all of them. Raises as `network` does.
         """
         one_of("weights", weights, get_args(Weights))
-        raw = own_part(network, self.raw)
+        raw, expected = own_part(network, self.raw), network.state_dict()
+        if "sigmas" in expected:  # which follow from the configuration, and older code kept them apart
+            raw = {"sigmas": expected["sigmas"], **raw}
         try:
-            check_tensors(f"not {name}", raw, network.state_dict())
+            check_tensors(f"not {name}", raw, expected)
         except ModelError as error:
             raise CheckpointError(f"it holds {whose(self.raw)}, {error}") from None
-        _check_sigmas(raw, network)
+        raw |= _sigmas(raw, network)
         tensors = raw if weights == "raw" else {**raw, **self._averages(network)}
+        for tensor_name, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                raise CheckpointError(
+                    f"its {tensor_name} holds NaN or infinity: the training diverged, or the file is damaged"
+                )
         network.load_state_dict(tensors)
         return network.eval()
 
@@ -171,6 +178,9 @@ def _state_dict(path: Path, content: Any, digest: str) -> Checkpoint:
     return Checkpoint(raw, averaged, step, digest, layout)
 
 
+_PREFIXES = ("module.", "_orig_mod.")
+
+
 def _by_name(state: Any) -> bool:
     return (
         isinstance(state, Mapping)
@@ -180,13 +190,15 @@ def _by_name(state: Any) -> bool:
 
 
 def _tensors(path: Path, state: Any) -> dict[str, Tensor]:
-    """A state dict without DataParallel's prefix."""
+    """A state dict without the prefixes of DataParallel and of torch.compile."""
     if not _by_name(state):
         raise CheckpointError(
             f"{path} should hold the tensors of a network by name, but holds {_what(state)}"
         )
-    prefix = "module." if all(name.startswith("module.") for name in state) else ""
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    tensors = dict(state)
+    while prefix := next((each for each in _PREFIXES if all(name.startswith(each) for name in tensors)), ""):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 def _whole(path: Path, step: Any) -> int:
@@ -217,13 +229,18 @@ def _what(content: Any) -> str:
     return f"a {type(content).__name__}"
 
 
-def _check_sigmas(tensors: Mapping[str, Tensor], network: nn.Module) -> None:
-    """Raise CheckpointError unless the noise scales stored beside the weights are the configuration's."""
+def _sigmas(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """The noise scales beside the weights, as configured where they were stored in half precision.
+
+    Raises CheckpointError where they are others than the configuration's.
+    """
     if "sigmas" not in tensors:
-        return
-    stored, expected = tensors["sigmas"].double(), network.get_buffer("sigmas").double()
-    if not torch.allclose(stored, expected, rtol=1e-4, atol=0):
+        return {}
+    stored, expected = tensors["sigmas"], network.get_buffer("sigmas")
+    rounding = torch.finfo(stored.dtype).eps if stored.is_floating_point() else 0.0
+    if not torch.allclose(stored.double(), expected.double(), rtol=max(1e-4, rounding), atol=0):
         raise CheckpointError(
             f"the checkpoint's noise scales run from {stored[0]:g} to {stored[-1]:g}, the configuration's "
             f"from {expected[0]:g} to {expected[-1]:g}: set sigma_max and sigma_min of the network"
         )
+    return {"sigmas": stored if rounding < 1e-4 else expected}

@@ -107,15 +107,30 @@ def _load_safetensors(path: Path) -> Any:
 
 
 def _check_archive(path: Path) -> None:
-    """Raise CheckpointError for zip archives that torch.save did not write."""
+    """Raise CheckpointError for zip archives that torch.save did not write, and for damaged ones."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
-    if any(name.rpartition("/")[2] == "data.pkl" for name in names):
-        return
+        if any(name.rpartition("/")[2] == "data.pkl" for name in names):
+            for entry in archive.infolist():
+                if entry.CRC:  # torch.save can be told to leave it out
+                    _check_sum(path, archive, entry)
+            return
     if names and all(name.endswith(".npy") for name in names):
         raise CheckpointError(f"{path} holds NumPy arrays ({', '.join(names[:3])}), no weights")
     first = ", ".join(names[:3]) or "nothing"
     raise CheckpointError(f"{path} is a zip archive of {first}; unpack it first")
+
+
+def _check_sum(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """Read an entry, whose sum the archive has. Raises CheckpointError, as torch.load would not."""
+    try:
+        with archive.open(entry) as part:
+            while part.read(1 << 24):
+                pass
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise CheckpointError(
+            f"{path} is damaged ({_first_line(error)}): copy or download it again"
+        ) from error
 
 
 def _foreign_class(path: Path) -> str:

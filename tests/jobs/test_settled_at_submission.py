@@ -94,8 +94,8 @@ def test_networks_without_a_form_in_bfloat16_stay_in_float32(sweep, monkeypatch)
 
 def test_micro_batches_fit_and_are_powers_of_two_at_most_a_group(sweep):
     assert micro_batch_for(1, PLAIN, 0) == MAX_MICRO_BATCH
-    assert micro_batch_for(10 * 2**20, PLAIN, 0) == 4
-    assert micro_batch_for(10 * 2**20, Hardware(gpus=2), 1) == 4  # counted by a cluster, and no devices
+    assert micro_batch_for(10 * 2**20, PLAIN, 0) == 16
+    assert micro_batch_for(10 * 2**20, Hardware(gpus=2), 1) == 16  # counted by a cluster, and no devices
     assert micro_batch_for(10 * 2**40, PLAIN, 0) == 1
     assert micro_batch_for(2 * 2**30, GPUS, 1) == 16
     assert micro_batch_for(2 * 2**30, GPUS, 0.25) == 4  # four workers share a device

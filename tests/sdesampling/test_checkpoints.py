@@ -11,6 +11,26 @@ from sdesampling.checkpoints import CheckpointError, read_checkpoint
 from sdesampling.configs import ModelConfig
 from sdesampling.models import load_model, save_model
 
+DISCRETE = ModelConfig.from_dict(
+    {
+        "family": "score",
+        "shape": [1, 8, 8],
+        "centered": False,
+        "network": {
+            "name": "ncsnpp",
+            "nf": 8,
+            "ch_mult": [1],
+            "num_res_blocks": 1,
+            "attn_resolutions": [],
+            "embedding_type": "positional",
+            "num_scales": 12,
+        },
+        "sde": {"family": "ve", "sigma_min": 0.01, "sigma_max": 50.0, "N": 12},
+        "continuous": False,
+        "scales": 12,
+    }
+)
+
 FOURIER = GOLDEN / "networks_tiny_ve_fourier.pth"
 NAME = "tiny_ve_fourier"
 
@@ -196,3 +216,50 @@ def test_files_that_are_no_checkpoints_are_named(tmp_path, start, message):
     (tmp_path / "file").write_bytes(start)
     with pytest.raises(CheckpointError, match=message):
         read_checkpoint(tmp_path / "file")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_weights_load_and_keep_the_noise_scales_of_their_configuration(tmp_path, dtype):
+    network = DISCRETE.networks()["network"]
+    state = {f"module.{name}": each.to(dtype) for name, each in network.state_dict().items()}
+    torch.save(state, tmp_path / "half.pth")
+    loaded = read_checkpoint(tmp_path / "half.pth").network(DISCRETE, "raw")
+    assert torch.equal(loaded.sigmas, network.sigmas)
+    assert all(
+        torch.equal(each, network.get_parameter(name).to(dtype).float())
+        for name, each in loaded.named_parameters()
+    )
+
+
+def test_noise_scales_that_older_code_did_not_store_are_those_of_the_configuration(tmp_path):
+    network = DISCRETE.networks()["network"]
+    state = {name: each for name, each in network.state_dict().items() if name != "sigmas"}
+    torch.save(state, tmp_path / "older.pth")
+    loaded = read_checkpoint(tmp_path / "older.pth").network(DISCRETE, "raw")
+    assert torch.equal(loaded.sigmas, network.sigmas)
+
+
+@pytest.mark.parametrize("prefix", ["module.module.", "_orig_mod.", "_orig_mod.module."])
+def test_prefixes_of_wrappers_are_taken_off(tmp_path, prefix):
+    state = {f"{prefix}{name}": each for name, each in DISCRETE.networks()["network"].state_dict().items()}
+    torch.save(state, tmp_path / "wrapped.pth")
+    read_checkpoint(tmp_path / "wrapped.pth").network(DISCRETE, "raw")
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path):
+    state = DISCRETE.networks()["network"].state_dict()
+    state["all_modules.2.weight"][0, 0] = float("nan")
+    torch.save(state, tmp_path / "diverged.pth")
+    with pytest.raises(CheckpointError, match=r"its all_modules\.2\.weight holds NaN or infinity"):
+        read_checkpoint(tmp_path / "diverged.pth").network(DISCRETE, "raw")
+
+
+def test_a_byte_that_changed_on_the_way_is_noticed(tmp_path):
+    path = tmp_path / "changed.pth"
+    state = DISCRETE.networks()["network"].state_dict()
+    torch.save(state, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(state["all_modules.2.weight"].numpy().tobytes()) + 7] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"damaged .*: copy or download it again"):
+        read_checkpoint(path)
