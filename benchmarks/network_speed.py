@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -210,6 +211,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: of this process (1 thread)")
     parser.add_argument("--no-bfloat16", dest="bfloat16", action="store_false")
+    parser.add_argument("--compile", action="store_true", help="both forms through torch.compile as well")
     parser.add_argument("--workers", type=int, default=0, help="processes of one thread to compare with")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -221,9 +223,17 @@ def main() -> None:
     low = copy.deepcopy(network)
     low.set_precision(torch.bfloat16)
     x, labels = torch.rand(arguments.batch, *shape), torch.full((arguments.batch,), 0.5)
-    forms = {"reference": slow, "float32": network} | ({"bfloat16": low} if arguments.bfloat16 else {})
+    forms: dict[str, Any] = {"reference": slow, "float32": network} | (
+        {"bfloat16": low} if arguments.bfloat16 else {}
+    )
+    if arguments.compile:
+        forms |= {"reference compiled": torch.compile(slow), "float32 compiled": torch.compile(network)}
     with torch.no_grad():
         expected = slow(x, labels)
+        for name in forms:
+            start = time.perf_counter()
+            forms[name](x, labels)
+            print(f"{name}: first evaluation after {time.perf_counter() - start:.1f} s")
         outputs = {name: form(x, labels) for name, form in forms.items()}
         runs: dict[str, Callable[[], object]] = {
             name: partial(form, x, labels) for name, form in forms.items()
@@ -241,7 +251,7 @@ def main() -> None:
     for name, value in seconds.items():
         difference = (outputs[name] - expected).abs().max() / expected.abs().max()
         print(
-            f"{name:10} {value / arguments.batch * 1e3:8.3f} ms per image and evaluation, "
+            f"{name:18} {value / arguments.batch * 1e3:8.3f} ms per image and evaluation, "
             f"{seconds['reference'] / value:.2f} times as fast; difference {difference:.1e}"
         )
 
