@@ -1,7 +1,7 @@
 """Whole predictor-corrector runs on recorded noise beside the published equations, written out in NumPy.
 
 Song et al. 2020, algorithms 1, 4 and 5, in float64 and without a line of the library, for numbers of steps,
-ratios r, shapes and families (sub-VP with a corrector among them) of which the reference code gave no numbers.
+ratios r, shapes and families (a corrector with sub-VP among them) of which the reference code gave none.
 """
 
 import numpy as np
