@@ -65,16 +65,23 @@ def test_driver_killed_then_run_with_one_worker_and_another_shard_size(site, run
     assert site.content() == undisturbed
 
 
-def test_everything_killed_twice_then_resumed_without_the_spec(site, running, undisturbed):
-    for command in ("run", "resume"):
-        done = len(site.files("features"))
-        run = running("--workers", "2", command=command)
-        wait_until(lambda done=done: len(site.files("features")) > done and site.files("snapshots"), run)
-        before = descendants(run.pid)
-        kill_all(run)
-        run.wait()
-        assert before
-        site.spec.unlink(missing_ok=True)
+def test_interrupted_then_everything_killed_then_resumed_without_the_spec(site, running, undisturbed):
+    run = running("--workers", "2")
+    wait_until(lambda: site.files("snapshots"), run)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does it: the signal reaches every process
+    code, output = finish(run)
+    assert code == 75, output
+    assert "worker lost" not in output
+    assert site.files("snapshots")
+    site.spec.unlink()
+
+    done = len(site.files("features"))
+    run = running("--workers", "2", command="resume")
+    wait_until(lambda: len(site.files("features")) > done and site.files("snapshots"), run)
+    assert descendants(run.pid)
+    kill_all(run)
+    run.wait()
+
     code, output = site.run("--workers", "2", command="resume")
     assert code == 0, output
     assert site.content() == undisturbed
@@ -103,13 +110,3 @@ def test_two_drivers_and_a_drain(site, running, undisturbed):
     assert code == 0, output
     assert "resumed from a snapshot at step" in output
     assert site.content() == undisturbed
-
-
-def test_interrupt_from_the_terminal_drains_although_it_reaches_every_process(site, running):
-    run = running("--workers", "2")
-    wait_until(lambda: site.files("snapshots"), run)
-    os.killpg(run.pid, signal.SIGINT)
-    code, output = finish(run)
-    assert code == 75, output
-    assert "worker lost" not in output
-    assert site.files("snapshots")

@@ -59,12 +59,12 @@ def test_all_precisions_leave_the_model_as_it_was(digits):
 
 def test_vp_and_ncsn_models_are_measured_to_the_end():
     vp = load_model(WEIGHTS / "digits-vp.safetensors")
-    found = bench(vp, 25, micro_batches=(1,))
+    found = bench(vp, 25, micro_batches=(1,), clock=ticking([0.1]))
     assert len(found.errors) == measuring.TRAJECTORY
     assert found.errors[0][0] > 50 > 1 > found.errors[-1][0]  # noise levels from the first time to the last
     ncsn = build_network("ncsn", image_size=8, num_channels=1, ngf=4)
     small = ScoreModel(ncsn, VE(0.01, 1, 10), (1, 8, 8), continuous=False)
-    found = bench(small, 100, micro_batches=(1,))
+    found = bench(small, 100, micro_batches=(1,), clock=ticking([0.1]))
     assert (found.sampler["kind"], found.evaluations) == ("annealed_langevin", 100)
     assert len(found.errors) == 10
 
