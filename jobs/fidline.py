@@ -128,7 +128,7 @@ def _sentence(told: Mapping[str, str], scores: str) -> str:
     ]
     if "standard error" in told:
         of_fid.insert(0, f"± is the standard error: {told['standard error']}")
-    aside = f" ({'; '.join(of_fid)})" if of_fid else ""
+    aside = f" (of the Fréchet distance: {'; '.join(of_fid)})" if of_fid else ""
     parts = [f"{scores}{aside}, of {told['generated']}, against {told['reference']}"]
     parts += [f"{name}: {told[name]}" for name in _DETAILS if name in told]
     return "; ".join(parts) + "."

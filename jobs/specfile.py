@@ -186,7 +186,10 @@ def _find(source: str | os.PathLike[str]) -> Path:
     name = os.fspath(source)
     if name in names:
         return catalog.spec_path(name)
-    near = suggestion(name, names)
+    if name.startswith("train-") and catalog.spec_path(name).is_file():
+        raise SpecError(name, [Problem("", f"is a training spec, for `sdesweep train {name}`")])
+    beside = next((text for end in (".yaml", ".yml") if Path(text := name + end).is_file()), None)
+    near = f"; did you mean {beside!r}?" if beside else suggestion(name, names)
     message = f"neither a file nor a spec of the catalogue ({', '.join(names)}){near}"
     raise SpecError(name, [Problem("", message)])
 

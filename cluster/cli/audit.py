@@ -71,6 +71,8 @@ def audit(
     from fid.audit import audit as examine
     from jobs.audit import as_data, audited_sets, expecting
     from jobs.imagesets import identify
+    from jobs.provenance import extractor_identity
+    from jobs.results import score_label
 
     opened = open_store(store)
     given = identify(opened, target)
@@ -90,7 +92,7 @@ def audit(
     if as_json:
         emit(as_data(found))
     else:
-        _print(found)
+        _print(found, score_label("FID", extractor_identity(reader.found.thing)))
     return 1 if found.found else 0
 
 
@@ -134,11 +136,11 @@ def _progress(test: HypothesisTest, finding: Finding | None) -> None:
         click.echo(finding.verdict, err=True)
 
 
-def _print(audit: Audit) -> None:
+def _print(audit: Audit, measure: str) -> None:
     if audit.measured is not None:
         expected = "expected" if audit.expected is not None else "real against real at these numbers"
         baseline = "" if audit.baseline is None else f", {expected} {audit.baseline:.4g}"
-        click.echo(f"FID {audit.measured:.6g} ± {audit.standard_error or 0:.2g}{baseline}")
+        click.echo(f"{measure} {audit.measured:.6g} ± {audit.standard_error or 0:.2g}{baseline}")
     click.echo(audit.verdict)
     for finding in audit.findings:
         points = "" if finding.contribution is None else f" ({finding.contribution:+.3g} points)"

@@ -135,8 +135,11 @@ def _setting(text: str) -> tuple[str, Any]:
 def _refuse(error: Exception | str, code: int, as_json: bool) -> int:
     from jobs.problems import SpecError
 
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
     if as_json:
-        data: dict[str, Any] = {"error": str(error), "exit_code": code}
+        data: dict[str, Any] = {"error": text, "exit_code": code}
         if isinstance(error, SpecError):
             data["problems"] = [
                 {"path": problem.path, "message": problem.message} for problem in error.problems
@@ -148,7 +151,7 @@ def _refuse(error: Exception | str, code: int, as_json: bool) -> int:
         for line in lines:
             click.echo(f"  - {line}", err=True)
     else:
-        click.echo(f"{click.style('error', fg='red')}: {error}", err=True)
+        click.echo(f"{click.style('error', fg='red')}: {text}", err=True)
     return code
 
 

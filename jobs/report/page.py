@@ -19,7 +19,7 @@ from jobs.report.nearest import NearestImages
 from jobs.report.pictures import Curve, Grid, curves_svg, sample_grid
 from jobs.report.table import Entry, Panel, Table, tables_of
 from jobs.report.text import Format, render_table
-from jobs.results import Cell, Result, SweepResults
+from jobs.results import Cell, Result, SweepResults, score_label
 from jobs.store import Store
 from jobs.sweep import Sweep
 
@@ -150,7 +150,10 @@ def _fid_lines(result: Result) -> list[tuple[str, str]]:
         return []
     bias = f"{fid.bias_generated:.3g} from N generated, {fid.bias_reference:.3g} from N reference"
     lines = [
-        ("FID, its two terms", f"{fid.value!r}: means {fid.mean_term:.6g}, covariances {fid.trace_term:.6g}"),
+        (
+            f"{score_label('FID', result.extractor)}, its two terms",
+            f"{fid.value!r}: means {fid.mean_term:.6g}, covariances {fid.trace_term:.6g}",
+        ),
         ("standard error", f"{fid.standard_error:.3g} ({fid.standard_error_method})"),
         ("predicted bias", bias),
     ]

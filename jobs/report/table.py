@@ -208,20 +208,15 @@ def _notes_on_samples(entries: Sequence[Entry]) -> list[str]:
     else:
         counts = ", ".join(f"{count:,}" for count in samples)
         notes = [f"N differs between cells ({counts} generated images): compare those of equal N."]
-    biases = [
-        fid.bias_generated + fid.bias_reference
+    of_models = [
+        entry.cell.results[0]
         for entry in entries
         if entry.cell and entry.summary and entry.summary.metric == "fid" and not entry.cell.control
-        if (fid := entry.cell.results[0].final.fid)
     ]
+    biases = [fid.bias_generated + fid.bias_reference for each in of_models if (fid := each.final.fid)]
     if biases:
         notes.append(f"Finite N alone is predicted to add about {_span(biases)} to each score.")
-    controls = {
-        (control.value, control.spread)
-        for entry in entries
-        if entry.cell and not entry.cell.control
-        if (control := entry.cell.results[0].control)
-    }
+    controls = {(each.control.value, each.control.spread) for each in of_models if each.control}
     if controls:
         alone = len(controls) == 1
         about = with_error(*controls.pop()) if alone else _span([value for value, _ in controls])

@@ -31,7 +31,7 @@ def test_a_fault_is_named_and_the_exit_code_says_so(samples):
     )
     assert found.exit_code == 1
     lines = found.stdout.splitlines()
-    assert lines[0].startswith("FID ")
+    assert lines[0].startswith("FID[digits-cnn] ")
     assert lines[1].startswith("found H4")
     assert "values in [-1, 1] were taken for [0, 1]" in found.stdout
 

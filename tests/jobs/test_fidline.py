@@ -14,6 +14,7 @@ from jobs.comparison import common_metric, compare, conditions
 from jobs.fidline import facts, read_line, sentence, sentence_of_cell, table, with_error
 from jobs.gather import reduce_sweep
 from jobs.reduce import reduce_configuration
+from jobs.report.table import tables_of
 from jobs.scoring import distance_of_moments
 from jobs.store import LocalStore
 
@@ -184,3 +185,12 @@ def test_every_cell_of_a_sweep_has_a_line(tmp_path):
     reduce_configuration(store, item.sweep, item)
     (cell,) = reduce_sweep(store, item.sweep).cells
     assert "ddls steps 100" in sentence_of_cell(cell)
+
+
+def test_a_control_and_a_bias_are_those_of_the_frechet_distance_alone(results):
+    (line, *_), found = results
+    fid, kid = (" ".join(table.notes) for table in tables_of(found))
+    for said in ("Real images in these numbers score about ", "Finite N alone is predicted to add "):
+        assert said in fid
+        assert said not in kid
+    assert " (of the Fréchet distance: ± is the standard error" in sentence(line)

@@ -394,6 +394,11 @@ def test_files_that_are_no_spec_are_refused(folder: Path):
     (folder / "large.yaml").write_text("#" * 300_000)
     with pytest.raises(SpecError, match="at most 250,000"):
         load_spec(folder / "large.yaml")
+    with pytest.raises(SpecError, match="is a training spec, for `sdesweep train train-digits-ve`"):
+        load_spec("train-digits-ve")
+    (folder / "mine.yaml").write_text(GOOD)
+    with pytest.raises(SpecError, match=r"did you mean '.*mine\.yaml'"):
+        load_spec(folder / "mine")
 
 
 def test_overrides_win_and_their_errors_name_them(folder: Path):
