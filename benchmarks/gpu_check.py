@@ -8,7 +8,7 @@ and whole runs against the CPU; a run repeated, and one stopped, stored and resu
 and memory of every micro-batch and precision; one cell of a table at 1,000 images by `sdesweep run`, beside
 the same cell on the CPU. Exit code 0 when all pass, 1 otherwise, 2 without a GPU. On a machine without one,
 
-    make gpu-check GPU_CHECK="--device cpu --model '' --cell-steps 10"
+    make gpu-check GPU_CHECK="--device cpu --model '' --cell-steps 20"
 
 rehearses all of it but CUDA.
 """
@@ -303,7 +303,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, cpu (default cuda)")
     parser.add_argument("--model", default=PUBLISHED_MODEL, help="a published model, or '' for none")
     parser.add_argument("--images", type=int, default=8, help="in a group that is compared (default 8)")
-    parser.add_argument("--steps", type=int, default=30, help="of a run that is compared (default 30)")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=30,
+        help="of a run that is compared; VP models need more than 20 (default 30)",
+    )
     parser.add_argument("--cell", type=int, default=1000, help="images of the table's cell; 0: no cell")
     parser.add_argument("--cell-steps", type=int, default=50)
     parser.add_argument("--no-rates", dest="rates", action="store_false")

@@ -203,6 +203,7 @@ def _networks(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def _described(name: str, config: Mapping[str, Any], digest: str | None) -> Model:
     """What a model's own description says of it, in the words of a configuration."""
     networks = _networks(config)
+    plugins = tuple(provide_networks(networks))
     sde = config.get("sde") or {}
     return Model(
         name=name,
@@ -217,11 +218,20 @@ def _described(name: str, config: Mapping[str, Any], digest: str | None) -> Mode
         else None,
         continuous=config.get("continuous"),
         scales=config.get("scales"),
+        fractional_labels=config.get("continuous") is not False or _take_fractions(networks),
         classes=next((each["num_classes"] for each in networks.values() if each.get("num_classes")), None),
         loss=config.get("loss", "logistic") if config["family"] == "latent" else None,
         source=config.get("source"),
-        plugins=tuple(provide_networks(networks)),
+        plugins=plugins,
     )
+
+
+def _take_fractions(networks: Collection[str]) -> bool:
+    """Whether all of these networks take labels between those of the scales they were trained on."""
+    from sdesampling.networks import NETWORKS  # imports torch, which takes seconds
+    from sdesampling.score import takes_fractions
+
+    return all(takes_fractions(NETWORKS.get(name)) for name in networks)
 
 
 @functools.cache

@@ -210,7 +210,9 @@ def _check_by_sampler(settings: Settings, model: Model) -> Iterator[Finding]:
             hyper_parameters[name] = torch.zeros(size)
     try:
         sde = SDES[model.sde](smallest, largest, model.scales or 1000)
-        score = ScoreModel(torch.nn.Linear(1, 1), sde, model.shape, continuous=bool(model.continuous))
+        network = torch.nn.Linear(1, 1)
+        network.fractional_labels = model.fractional_labels  # type: ignore[assignment]  # as networks have it
+        score = ScoreModel(network, sde, model.shape, continuous=bool(model.continuous))
         build_sampler(model=score, **hyper_parameters)
     except ValueError as error:
         yield ("sampler",), f"{error} (model {model.name})"

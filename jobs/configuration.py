@@ -72,6 +72,7 @@ class Model(Section):
     sigmas: tuple[float, float] | None = None  # smallest and largest noise scale of VE
     continuous: bool | None = None  # trained on continuous time
     scales: int | None = None  # noise scales it was trained on
+    fractional_labels: bool = True  # it can be told noise between them
     classes: int | None = None  # of a class-conditional model
     loss: str | None = None  # that a GAN's discriminator was trained with
     source: Source | None = None  # of its weights, where its file says it

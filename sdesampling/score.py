@@ -45,6 +45,9 @@ class ScoreModel:
         `rounded`, the first one rounded (Song et al. 2020, tables 1 and 4).
     micro_batch: samples that pass through the network together; None: all of them.
 
+    A network with an attribute `fractional_labels` that is false is told whole labels alone: with another
+    number of steps than scales the labels must be `rounded`, and ValueError is raised where they are not.
+
     A network with an attribute `num_classes` that is not None is class-conditional: it is called with
     `class_labels`, int64 (batch,), too, which have to be set before it is asked.
 
@@ -71,11 +74,17 @@ class ScoreModel:
             raise ValueError(f"{sde.family}: only VE and VP have discretely trained networks")
         if not continuous:
             sde.check_discretisation()
+        known = sde.N if scales is None else scales
+        if not (continuous or known == sde.N or labels == "rounded" or takes_fractions(network)):
+            raise ValueError(
+                f"{sde.N} noise scales: the network was trained on {known} and can be told no other ones; "
+                "take as many, or in predictor-corrector sampling labels 'rounded'"
+            )
         self.network = network.eval()
         self.sde = sde
         self.shape = shape
         self.continuous = continuous
-        self.scales = sde.N if scales is None else scales
+        self.scales = known
         self.centered = sde.centered if centered is None else centered
         self.labels: Labels = labels
         self.micro_batch = micro_batch
@@ -173,7 +182,9 @@ class ScoreModel:
         return self.sde.mean_coefficient(t), self.sde.std(t)
 
     def network_labels(self, t: Tensor) -> Tensor:
-        """What the network is told about t, (batch,): int64 for discrete VE on its own scales, else float."""
+        """What the network is told about t, (batch,): int64 for discrete VE on its own scales or rounded to
+        them, else float.
+        """
         if self.continuous:
             return self.sde.std(t) if isinstance(self.sde, VE) else t * 999
         if isinstance(self.sde, VE):
@@ -187,7 +198,9 @@ class ScoreModel:
         if self.labels == "half":
             return position * (self.scales / self.sde.N)
         label = position * (self.scales - 1) / max(self.sde.N - 1, 1)
-        return torch.round(label) if self.labels == "rounded" else label
+        if self.labels != "rounded":
+            return label
+        return torch.round(label).long() if isinstance(self.sde, VE) else torch.round(label)
 
     def _network_at(self, t: Tensor) -> nn.Module:
         """The network in the precision of the noise levels of t: bfloat16 if all of them are high enough.
@@ -202,6 +215,11 @@ class ScoreModel:
         self.evaluations += 1
         classes = () if self.class_labels is None else (self.class_labels,)
         return in_micro_batches(network, self.micro_batch, x, labels, *classes)
+
+
+def takes_fractions(network: object) -> bool:
+    """Whether a network, or its factory, takes labels between those of its trained scales."""
+    return bool(getattr(network, "fractional_labels", True))
 
 
 def in_micro_batches(function: Callable[..., Tensor], size: int | None, *inputs: Tensor) -> Tensor:

@@ -20,8 +20,15 @@ _SDES = {
     "subvpsde": ("subvp", ("beta_min", "beta_max")),
 }
 _NCSNV2_DEPTHS = {"ncsnv2_64": "standard", "ncsnv2_128": "deeper", "ncsnv2_256": "deepest"}
-#: What score_sde's networks can be told but these are not: the one value that is built in.
+#: What networks of others can be told but these are not: the one value that is built in.
 _BUILT_IN = {"normalization": "GroupNorm", "attention_type": "ddpm", "conv_size": 3}
+_BUILT_IN_NCSN = {
+    "normalization": "InstanceNorm++",
+    "nonlinearity": "elu",
+    "sigma_dist": "geometric",
+    "spec_norm": False,
+    "batch_norm": False,
+}
 
 
 def model_config(content: Mapping[str, Any]) -> ModelConfig:
@@ -66,14 +73,13 @@ def _score_sde(model: Mapping[str, Any], data: Mapping[str, Any], training: Mapp
 def _score_sde_network(model: Mapping[str, Any], scales: int) -> dict[str, Any]:
     name = model["name"]
     if name in ("ncsnpp", "ddpm"):
-        for key, value in _BUILT_IN.items():
-            if key in model and model[key] != value:
-                raise ModelError(f"model.{key} = {model[key]!r}: only {value!r} is supported")
+        _check_built_in(model, _BUILT_IN)
         if name == "ddpm" and not model.get("conditional", True):
             raise ModelError("model.conditional = False: DDPM is always conditioned on its labels here")
         taken = inspect.signature(NETWORKS[name]).parameters
         arguments = {key: _plain(value) for key, value in model.items() if key in taken and key != "name"}
         return {"name": name, **arguments}
+    _check_built_in(model, _BUILT_IN_NCSN)
     if name == "ncsn":
         return {"name": "ncsn", "ngf": _given("model", model, "nf"), "num_scales": scales}
     return {
@@ -87,8 +93,7 @@ def _score_sde_network(model: Mapping[str, Any], scales: int) -> dict[str, Any]:
 
 def _ncsn(model: Mapping[str, Any], data: Mapping[str, Any]) -> ScoreConfig:
     """ermongroup/ncsn and ncsnv2, which differ in that the latter names its normalisation."""
-    if model.get("batch_norm"):
-        raise ModelError("model.batch_norm = True: only NCSN's conditional instance norm is supported")
+    _check_built_in(model, _BUILT_IN_NCSN)
     if data.get("logit_transform"):
         raise ModelError("data.logit_transform = True: only images in [0, 1] are supported")
     scales = _given("model", model, "num_classes")
@@ -106,6 +111,12 @@ def _ncsn(model: Mapping[str, Any], data: Mapping[str, Any]) -> ScoreConfig:
         continuous=False,
         scales=scales,
     )
+
+
+def _check_built_in(model: Mapping[str, Any], built_in: Mapping[str, Any]) -> None:
+    for key, value in built_in.items():
+        if key in model and model[key] != value:
+            raise ModelError(f"model.{key} = {model[key]!r}: only {value!r} is supported")
 
 
 def _checked(**fields: Any) -> ScoreConfig:

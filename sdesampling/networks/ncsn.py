@@ -26,6 +26,8 @@ class NCSN(DilatedRefineNet):
         ValueError: for an odd image_size; for labels that are no whole numbers.
     """
 
+    fractional_labels = False
+
     def __init__(
         self,
         image_size: int,

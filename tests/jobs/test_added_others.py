@@ -232,6 +232,14 @@ def test_a_state_dict_of_a_published_score_model_says_that_averages_are_missing(
             {**SCORE_SDE, "model": {**SCORE_SDE["model"], "conv_size": 5}},
             "model.conv_size = 5: only 3 is supported",
         ),
+        (
+            {"data": {}, "model": {"normalization": "InstanceNorm++", "nonlinearity": "relu"}},
+            "model.nonlinearity = 'relu': only 'elu' is supported",
+        ),
+        (
+            {**SCORE_SDE, "model": {**SCORE_SDE["model"], "name": "ncsnv2_64"}},
+            "model.normalization = 'GroupNorm': only 'InstanceNorm\\+\\+' is supported",
+        ),
         ({"what": 1}, "no configuration of a model: give `family`.*the keys here are what"),
         ({"family": "score"}, "a score model needs shape, centered, network, sde"),
         ([1], "a mapping of keys"),

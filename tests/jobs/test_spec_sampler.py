@@ -389,6 +389,33 @@ def test_scores_of_images_that_depend_on_each_other_say_so(folder: Path, sampler
     assert [warning.split(" (")[0] for warning in warnings] == expected
 
 
+@pytest.mark.parametrize(
+    ("sampler", "possible"),
+    [
+        ("{kind: annealed_langevin, levels: 10}", True),
+        ("{kind: annealed_langevin, levels: 3}", False),
+        ("{kind: predictor_corrector, predictor: ancestral, corrector: none, steps: 10}", True),
+        ("{kind: predictor_corrector, predictor: ancestral, corrector: none, steps: 5}", False),
+        (
+            "{kind: predictor_corrector, predictor: ancestral, corrector: none, steps: 5, labels: rounded}",
+            True,
+        ),
+        ("{kind: edm, steps: 5}", True),
+    ],
+)
+def test_a_network_of_whole_labels_is_asked_for_its_own_scales_alone(
+    folder: Path, sampler: str, possible: bool
+):
+    content = {"family": "score", "sde": SDES["ve"], "continuous": False, "scales": 10}
+    write_model(folder / "models", "whole", **content, network={"name": "ncsn", "ngf": 4})
+    text = SPEC.format(model="whole", sampler=sampler, stages="")
+    if possible:
+        sweep_of(folder, text)
+    else:
+        (problem,) = problems_of(folder, text)
+        assert "trained on 10 and can be told no other ones" in problem
+
+
 def test_a_discriminator_of_another_loss_than_the_logistic_is_said_to_give_no_logit(folder: Path):
     write_model(folder / "models", "hinged", family="latent", latent_dim=16, loss="hinge")
     plain = "kind: ddls, steps: 2, step_size: 0.1"
