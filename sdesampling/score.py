@@ -6,7 +6,7 @@ becomes a score. Samplers know none of them, and nothing here knows a sampler.
 
 import copy
 from collections.abc import Callable
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, Protocol, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ Labels = Literal["interpolated", "half", "rounded"]
 Precision = Literal["float32", "bfloat16"]
 
 
-@runtime_checkable
 class SettablePrecision(Protocol):
     """A network whose layers can be brought to another precision, while inputs and outputs keep theirs."""
 
@@ -103,14 +102,14 @@ class ScoreModel:
         Raises PrecisionError where the network has no form in bfloat16, that is, no method `set_precision`.
         """
         one_of("precision", precision, get_args(Precision))
-        network: object = self.network
-        if not isinstance(network, SettablePrecision):
+        if not hasattr(self.network, "set_precision"):
             if precision == "float32":
                 return
             raise PrecisionError(
                 f"{type(self.network).__name__} has no method set_precision(dtype), so it is evaluated in "
                 "float32 only"
             )
+        network = cast("SettablePrecision", self.network)
         self._noisy_network, self.float32_below = None, float32_below
         if precision == "bfloat16" and float32_below:
             noisy = copy.deepcopy(network)
