@@ -74,7 +74,7 @@ def prepare(store: Store, sweep: Sweep, note: Callable[[str], None]) -> Prepared
 
     Raises NotRunnableError when weights are missing, WrongWeightsError when they are not the planned ones.
     """
-    configurations = write_down(store, sweep)
+    configurations = write_down(store, sweep, note)
     works, tallies, goals = [], {}, {}
     references: dict[str, Assignment] = {}
     for configuration in configurations:
@@ -104,14 +104,15 @@ def shards_left_within(store: Store, sweep: str, configuration: Configuration, s
     return [shard for shard in left if samples.start <= shard.start and shard.stop <= samples.stop]
 
 
-def write_down(store: Store, sweep: Sweep) -> list[Configuration]:
+def write_down(store: Store, sweep: Sweep, note: Callable[[str], None]) -> list[Configuration]:
     """Put all into the store that a run needs; returns the configurations, those of one experiment once.
 
+    note: told of each large file of weights before it is sent.
     Raises NotRunnableError when weights are missing, WrongWeightsError when they are not the planned ones.
     """
     if sweep.missing:
         raise NotRunnableError("\n".join(sweep.missing))
-    send_weights(store, sweep.files)
+    send_weights(store, sweep.files, note)
     paths = SweepPaths(sweep.name)
     configurations = list({item.fingerprint: item for item in sweep.configurations}.values())
     contents = {paths.written: sweep.written, paths.resolved: sweep.to_json()}

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from jobs.catalog import extractor_entry
 from jobs.hardware import Hardware
 from jobs.paths import SweepPaths
+from jobs.plugins import require_networks
 from jobs.store import Store
 from jobs.submission import settle
 from jobs.sweep import Sweep
@@ -41,6 +43,14 @@ def settled(
     if found.resources.gpus and sweep.resources.gpus is None:
         note(f"one GPU for each worker: {hardware.gpu or 'as the cluster counts them, without CUDA'}")
     return found
+
+
+def require_code(sweep: Sweep) -> None:
+    """Raise UnresolvedError where this machine lacks the code of a network or an extractor of the sweep."""
+    for configuration in sweep.configurations:
+        require_networks(configuration.model.plugins)
+        for extractor in configuration.extractors:
+            extractor_entry(extractor.name)
 
 
 def settled_by(store: Store, sweep: Sweep, hardware: Hardware) -> Sweep:

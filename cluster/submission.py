@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +38,10 @@ from jobs import runrecord
 from jobs.hardware import Hardware
 from jobs.lease import LeaseHeldError, inspect, refusal
 from jobs.paths import SweepPaths
+from jobs.plugins import EXTRACTORS, EXTRAS, NETWORKS, Code, Plugin, PluginError, code_of
 from jobs.queue_state import begin_queue
 from jobs.runrecord import RunRecord
+from jobs.sending import send_data
 from jobs.store import Store
 from jobs.submission import with_gpus
 from jobs.sweep import Sweep
@@ -60,6 +65,7 @@ class Before:
     token: Token | None
     cluster: Cluster | None
     checks: list[Check]
+    plugins: Sequence[Code] = ()  # that go with the job
 
 
 def look_before(
@@ -69,7 +75,8 @@ def look_before(
 
     A head that asks nobody for a token is refused unless it is reached on loopback, or that is allowed.
     """
-    checks = [*store_checks(store.url), *_data_checks(sweeps)]
+    plugins, lacking = plugin_checks(sweeps)
+    checks = [*store_checks(store.url), *lacking]
     token, found = token_checks(find_token)
     cluster, told = cluster_checks(
         address, token, tolerate_open=allow_unauthenticated or on_loopback(address)
@@ -82,7 +89,7 @@ def look_before(
         resources = with_gpus(sweeps[0].resources, hardware)
         checks.append(resource_check(cluster, Demand.of(resources, workers)))
         checks.append(driver_check(cluster, demand))
-    return Before(token, cluster, checks)
+    return Before(token, cluster, checks, plugins)
 
 
 def _gpus(sweep: Sweep, cluster: Cluster) -> int:
@@ -91,16 +98,50 @@ def _gpus(sweep: Sweep, cluster: Cluster) -> int:
     return 0 if machine is None else math.floor(machine.resources.get("GPU", 0))
 
 
-def _data_checks(sweeps: Sequence[Sweep]) -> Iterator[Check]:
-    """Data sets of the user's own are not sent: say so."""
-    configurations = [configuration for sweep in sweeps for configuration in sweep.configurations]
-    sets = [data_set for configuration in configurations for data_set in configuration.references]
-    sets += [each.model.dataset for each in configurations if each.model.dataset is not None]
-    paths = sorted({data_set.path for data_set in sets if data_set.path is not None})
-    if paths:
-        remedy = "put them where all machines see them, or build their features into the store first"
-        found = f"workers read images from {', '.join(paths)}, which are not sent"
-        yield Check("data", "warning", found, remedy)
+def plugin_checks(sweeps: Sequence[Sweep]) -> tuple[list[Code], list[Check]]:
+    """Plug-ins whose code can travel with the job, and what must be on the cluster's machines."""
+    configurations = [each for sweep in sweeps for each in sweep.configurations]
+    names = {(NETWORKS, name) for each in configurations for name in each.model.plugins}
+    names |= {(EXTRACTORS, extractor.name) for each in configurations for extractor in each.extractors}
+    found: dict[Plugin, Code] = {}
+    checks = []
+    for group, name in sorted(names):
+        try:
+            code = code_of(group, name)
+        except PluginError as error:
+            remedy = "the driver refuses to begin where it is missing"
+            checks.append(Check("plug-ins", "warning", str(error), remedy))
+            continue
+        if code is not None:
+            found[code.plugin] = code
+        needs = code.needs if code is not None else (EXTRAS[name],) if name in EXTRAS else ()
+        if needs:
+            text = f"{name} needs {', '.join(needs)}, and other packages are not sent"
+            remedy = "install them on every machine; the driver refuses to begin where they are missing"
+            checks.append(Check("plug-ins", "warning", text, remedy))
+    return list(found.values()), checks
+
+
+@contextmanager
+def carried(codes: Iterable[Code]) -> Iterator[list[Path]]:
+    """While the block lasts: folders by which another machine knows plug-ins as if they were installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        found: dict[Path, None] = {}
+        for code in codes:
+            plugin = code.plugin
+            information = Path(folder) / f"{plugin.package.replace('-', '_')}-{plugin.version}.dist-info"
+            information.mkdir(exist_ok=True)
+            metadata = f"Metadata-Version: 2.1\nName: {plugin.package}\nVersion: {plugin.version}\n"
+            (information / "METADATA").write_text(metadata)
+            (information / "entry_points.txt").write_text(code.entry_points)
+            found[information] = None
+            for module in code.modules:
+                if module.is_file():  # Ray uploads folders: a module becomes a package of the same name
+                    package = Path(folder) / module.stem
+                    package.mkdir(exist_ok=True)
+                    module = shutil.copyfile(module, package / "__init__.py").parent
+                found[module] = None
+        yield list(found)
 
 
 def packages() -> list[Path]:
@@ -116,33 +157,38 @@ def submit(
     queue: str,
     options: Sequence[str],
     python: str | None = None,
+    plugins: Iterable[Code] = (),
+    note: Callable[[str], None] = lambda text: None,
 ) -> str:
     """Put what a run needs into the store and begin it as a job; returns the job's id.
 
     queue: names the job, and the order of several sweeps. options: of `sdesweep resume`.
     python: path of the interpreter on the head; None for the one that runs Ray there.
-    Raises LeaseHeldError when a driver is at work on one of them, JobsError, and what `write_down` does.
+    plugins: uploaded beside this project's code. note: told of what takes a while to send.
+    Raises DatasetError when images cannot be read here, LeaseHeldError when a driver is at work on one of
+    them, JobsError, and what `write_down` does.
     """
     for sweep in sweeps:
         state = inspect(store, SweepPaths(sweep.name))
         if state and state.alive:
             raise LeaseHeldError(refusal(SweepPaths(sweep.name), state))
-    for sweep in sweeps:
+    for sweep in [send_data(store, sweep, note) for sweep in sweeps]:
         hardware = recorded_hardware(store, sweep.name)  # decided by an earlier run: it stays so
-        write_down(store, settled_by(store, sweep, hardware) if hardware else sweep)
+        write_down(store, settled_by(store, sweep, hardware) if hardware else sweep, note)
     names = [sweep.name for sweep in sweeps]
     begin_queue(store, queue, names)
     job = f"{queue}-a{next_attempt(queue, taken_ids(server, store, names))}"
     driver = sweeps[0].resources.driver
-    server.submit(
-        job,
-        entrypoint(python or head.interpreter or "python3", names, store.url, queue, options),
-        packages=packages(),
-        metadata={MARK: " ".join(names), STORE: store.url},
-        cpus=driver.cpus,
-        memory=round((driver.memory or 0) * GIB),
-        labels=driver.labels[0] if driver.labels else None,
-    )
+    with carried(plugins) as code:
+        server.submit(
+            job,
+            entrypoint(python or head.interpreter or "python3", names, store.url, queue, options),
+            packages=[*packages(), *code],
+            metadata={MARK: " ".join(names), STORE: store.url},
+            cpus=driver.cpus,
+            memory=round((driver.memory or 0) * GIB),
+            labels=driver.labels[0] if driver.labels else None,
+        )
     return job
 
 

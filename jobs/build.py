@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fid.extractors import Extractor, load_extractor
 from jobs import configuration as data
-from jobs.datasets import Dataset, read_dataset
+from jobs.datasets import Dataset, read_given
 from jobs.fingerprint import file_sha256
 from jobs.masks import mask_of
 from jobs.plugins import provide_extractor, provide_networks
@@ -31,6 +31,9 @@ from sdesampling.score import Precision, ScoreModel
 #: sha256 -> a local file that should have it.
 Weights = Callable[[str], Path]
 
+#: A data set -> its images, which must have its content.
+Images = Callable[[DataSet], Dataset]
+
 #: What a sampler samples from; the control of real images takes the images themselves, uint8.
 Source = ScoreModel | LatentDecoder | Tensor
 
@@ -46,6 +49,7 @@ def build_model(
     micro_batch: int | None = None,
     precision: Precision = "float32",
     float32_below: float = 0.0,
+    images: Images = read_given,
 ) -> Source:
     """Return what a configuration samples from, in eval mode, on `device`.
 
@@ -54,15 +58,17 @@ def build_model(
         weights: gives a local file for a sha256; it is hashed again here.
         micro_batch: samples that pass through a network together; None: whole groups.
         precision, float32_below: of a score network, as in `ScoreModel.set_precision`.
+        images: reads the data set that a control samples from.
 
     Raises:
+        DatasetError: the images cannot be read, or are other ones than planned with.
         PrecisionError: the network has no form in that precision.
         WrongWeightsError: weights are missing, are other ones than planned with, or fit no such network.
         ModelError: a file of the project's own form is damaged.
         PluginError: a network of another package is not installed here, or cannot be used.
     """
     if model.family == "dataset":
-        return _images(model, device)
+        return _images(model, device, images)
     files = {role: _checked(model.name, digest, weights) for role, digest in model.weights.items()}
     if model.network is None:
         provide_networks(model.plugins)
@@ -75,17 +81,17 @@ def build_model(
     return built
 
 
-def sampler_of(configuration: data.Configuration, source: Source) -> Sampler:
+def sampler_of(configuration: data.Configuration, source: Source, images: Images = read_given) -> Sampler:
     """Return the configuration's sampler on what `build_model` gave.
 
     Reads the images that it needs beside the model, and calibrates a discriminator by them: in the same way
-    wherever it is built. Raises ValueError if they do not fit, WrongWeightsError for images that changed.
+    wherever it is built. Raises ValueError if they do not fit, DatasetError for images that changed.
     """
     if isinstance(source, Tensor) and configuration.sampler.kind == "noise":
         source = source[0]  # the shape of an image, not that of the data set
     hyper_parameters = configuration.sampler.model_dump()
     if configuration.images is not None:
-        found = _read(configuration.images.dataset, configuration.images.content)
+        found = images(_planned(configuration.images.dataset, configuration.images.content))
         if isinstance(configuration.sampler, DDLS):
             hyper_parameters["calibration"] = _calibrated(configuration, source, found)
         else:
@@ -115,21 +121,15 @@ def _checked(name: str, digest: str | None, weights: Weights) -> Path:
     return path
 
 
-def _images(model: data.Model, device: torch.device | str) -> Tensor:
+def _images(model: data.Model, device: torch.device | str, images: Images) -> Tensor:
     if model.dataset is None:
         raise WrongWeightsError(f"{model.name} names no data set to read")
-    return torch.from_numpy(_read(model.dataset, model.content).images).to(device)
+    return torch.from_numpy(images(_planned(model.dataset, model.content)).images).to(device)
 
 
-def _read(data_set: DataSet, content: str | None) -> Dataset:
-    """A data set, whose images must be those that were planned with."""
-    found = read_dataset(data_set.name, data_set.path, data_set.split)
-    if found.content_hash != content:
-        raise WrongWeightsError(
-            f"data set {data_set.name} has changed since it was planned with: content {found.content_hash}, "
-            f"then {content}"
-        )
-    return found
+def _planned(data_set: DataSet, content: str | None) -> DataSet:
+    """A data set with the content that it was planned with."""
+    return data_set.model_copy(update={"content": content})
 
 
 def _calibrated(configuration: data.Configuration, source: Source, real: Dataset) -> Calibration:

@@ -355,8 +355,9 @@ def _extractor_files(name: str) -> list[Path]:
 
 def resolve_reference(section: DataSet, folder: Path, named: Collection[str] = ()) -> Resolved[DataSet]:
     """Return the data set of a reference; `named`: references that the store has. Raises UnresolvedError."""
-    if section.path is None and section.split is not None:
-        raise UnresolvedError("splits are of data sets by path; this one has none", "split")
+    for key in ("split", "content"):
+        if section.path is None and getattr(section, key) is not None:
+            raise UnresolvedError(f"a {key} is said of data sets by path; this one has none", key)
     if section.path is None and section.name in named:
         return Resolved(section)
     if section.path is None and section.name not in DATA_SETS:
@@ -398,6 +399,8 @@ def _data_set_model(section: DataSet, folder: Path, *key: str) -> Resolved[Model
     known = DATA_SETS.get(data_set.name)
     if data_set.path is not None or known is None:
         known = _read(data_set.name, str(data_set.path), data_set.split)
+    if data_set.content not in (None, known.content):
+        raise UnresolvedError(f"its images have the content {known.content}", *key, "content")
     model = Model(
         name=data_set.name,
         family="dataset",

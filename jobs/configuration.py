@@ -18,6 +18,7 @@ from jobs.sections import (
     ODE,
     Count,
     DataSet,
+    Digest,
     DPMSolver,
     ErrorMethod,
     Metric,
@@ -36,8 +37,6 @@ FEW_STEPS = 10  # a multistep DPM-Solver ends with lower orders below
 SOURCES = ("images", "known")  # keys of samplers that `SourceImages` stands for
 #: Raised when the meaning of a canonical form changes: old results then keep their directories.
 CANONICAL_VERSION = 1
-
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Source(Section):

@@ -31,6 +31,7 @@ from jobs.imagestream import (
     check_images,
     decoded,
 )
+from jobs.sections import DataSet
 
 __all__ = ["BUILT_IN", "HUB", "Dataset", "DatasetError", "open_dataset", "read_dataset", "read_digits"]
 
@@ -93,13 +94,22 @@ def read_dataset(
     name: str, path: str | Path | None = None, split: str | None = None, *, skip_unreadable: bool = False
 ) -> Dataset:
     """The images of `open_dataset`, all in memory."""
-    found = open_dataset(name, path, split, skip_unreadable=skip_unreadable)
+    return in_memory(open_dataset(name, path, split, skip_unreadable=skip_unreadable))
+
+
+def read_given(data_set: DataSet) -> Dataset:
+    """The images of `open_given`, all in memory."""
+    return in_memory(open_given(data_set))
+
+
+def in_memory(found: Dataset | StreamedImages) -> Dataset:
+    """The same, with all pixels in memory."""
     if isinstance(found, Dataset):
         return found
     images = np.empty((len(found), *found.shape), np.uint8)
     for number, image in enumerate(found.rows(0)):
         images[number] = image
-    return Dataset(name, images, found.labels, found.skipped)
+    return Dataset(found.name, images, found.labels, found.skipped)
 
 
 def open_dataset(
@@ -156,6 +166,17 @@ def open_dataset(
     raise DatasetError(
         f"{name}: {path} is neither a folder nor a .parquet, .npz or idx file, nor an archive of CIFAR"
     )
+
+
+def open_given(data_set: DataSet, *, skip_unreadable: bool = False) -> Dataset | StreamedImages:
+    """`open_dataset` for a section. Raises DatasetError also where it says another content."""
+    found = open_dataset(data_set.name, data_set.path, data_set.split, skip_unreadable=skip_unreadable)
+    if data_set.content not in (None, found.content_hash):
+        raise DatasetError(
+            f"{data_set.name}: {data_set.path or 'what is shipped'} has changed: its images have the content "
+            f"{found.content_hash}, not {data_set.content}"
+        )
+    return found
 
 
 def _is_of_split(path: Path, split: str) -> bool:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.datasets import BUILT_IN, Dataset, DatasetError, read_dataset
+from jobs.copies import read_sent
+from jobs.datasets import BUILT_IN, Dataset, DatasetError
 from jobs.reference_index import read_index
 from jobs.sections import DataSet
 from jobs.store import Store
@@ -25,10 +26,12 @@ def original_images(store: Store, reference: DataSet) -> Dataset | None:
     if source is None and reference.name not in BUILT_IN:
         return None
     try:
-        data = read_dataset(reference.name, source, record.split, skip_unreadable=record.skipped > 0)
+        given = reference.model_copy(
+            update={"path": source and str(source), "split": record.split, "content": record.content}
+        )
+        return read_sent(store, given, skip_unreadable=record.skipped > 0)
     except DatasetError:
-        return None  # the source has moved: what needs images says so
-    return data if data.content_hash == record.content else None
+        return None  # the source has moved, or changed: what needs images says so
 
 
 def original_source(store: Store, reference: DataSet) -> Path | None:

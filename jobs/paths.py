@@ -201,7 +201,7 @@ class SweepPaths:
 
 
 #: Folders of the store that sweeps share, so no sweep can be called so.
-SHARED_FOLDERS = ("models", "references", "queues", "doctor")
+SHARED_FOLDERS = ("models", "references", "datasets", "likelihoods", "queues", "doctor")
 
 
 @dataclass(frozen=True)
@@ -219,6 +219,10 @@ class StorePaths:
     def weights(self, sha256: str) -> str:
         """Weights of a model or an extractor, in whatever format they came."""
         return f"models/{sha256}"
+
+    def images(self, content: str) -> str:
+        """Images of a data set that were sent from another machine, by the hash of their content."""
+        return f"datasets/{content}.npz"
 
     def likelihood(self, fingerprint: str, number: int, images: range) -> str:
         """Bits of some images in one pass over a data set; `fingerprint` is that of what was asked."""

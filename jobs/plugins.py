@@ -7,9 +7,17 @@ before. Whatever is wrong with it is an error that names package and entry point
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.metadata import (
+    EntryPoint,
+    PackageNotFoundError,
+    entry_points,
+    packages_distributions,
+    version,
+)
+from pathlib import Path
 from typing import Any
 
 from jobs.modelfiles import UnresolvedError
@@ -19,6 +27,8 @@ EXTRACTORS = "sdesweep.extractors"
 
 #: Networks of this project that need a package of their own: an optional extra.
 EXTRAS = {"diffusers_unet": "diffusers"}
+
+COMPILED = (".so", ".pyd", ".dylib")  # endings of what runs on machines of one kind alone
 
 IDENTITY_KEYS = ("network", "layer", "dimension", "resize", "normalisation")
 
@@ -74,6 +84,59 @@ def provide_networks(names: Iterable[str]) -> dict[str, str]:
             networks.NETWORKS[name] = _network_factory(plugin, _loaded(plugin, entry))
         versions[name] = f"{plugin.package} {plugin.version}"
     return versions
+
+
+@dataclass(frozen=True)
+class Code:
+    """What another machine needs to know a plug-in by: pure Python, and what it registers."""
+
+    plugin: Plugin
+    modules: tuple[Path, ...]  # folders of packages, or files of modules
+    entry_points: str  # text of its entry_points.txt
+    needs: tuple[str, ...]  # other packages, as it names them; they do not travel with it
+
+
+def code_of(group: str, name: str) -> Code | None:
+    """The code of a plug-in; None where no package registers the name.
+
+    Raises PluginError where it cannot be taken to another machine: a module that is compiled, or in pieces.
+    """
+    entry = _entry(group, name)
+    if entry is None or entry.dist is None:
+        return None
+    plugin = _described(entry)
+    tops = {top for top, packages in packages_distributions().items() if plugin.package in packages}
+    tops = {top for top in tops if not top.startswith("__editable__")} | {entry.module.partition(".")[0]}
+    modules = tuple(_module(plugin, top) for top in sorted(tops))
+    needs = tuple(each for each in entry.dist.requires or () if "extra ==" not in each)
+    return Code(plugin, modules, entry.dist.read_text("entry_points.txt") or "", needs)
+
+
+def _module(plugin: Plugin, name: str) -> Path:
+    """The folder or the file of a module. Raises PluginError where it is more than Python."""
+    found = importlib.util.find_spec(name)
+    folders = list((found and found.submodule_search_locations) or ())
+    module = Path(folders[0] if folders else (found and found.origin) or "")
+    compiled = [path.name for path in module.rglob("*") if path.suffix in COMPILED]
+    if len(folders) <= 1 and not compiled and (module.suffix == ".py" or (folders and module.is_dir())):
+        return module
+    what = f"holds compiled files ({compiled[0]})" if compiled else "is no single folder or file of Python"
+    raise PluginError(
+        f"{plugin}: its module {name} {what}, so it cannot travel with a job: install {plugin.package} "
+        f"{plugin.version} on every machine of the cluster"
+    )
+
+
+def require_networks(names: Iterable[str]) -> None:
+    """Make networks of other packages known. Raises PluginError also where one is not installed here."""
+    names = tuple(names)
+    provided = provide_networks(names)
+    for name in names:
+        if name not in provided:
+            raise PluginError(
+                f"network {name!r} is of a package that is not installed here: install it on every "
+                "machine that works"
+            )
 
 
 def unknown_networks(names: Iterable[str]) -> list[str]:

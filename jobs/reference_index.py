@@ -108,5 +108,5 @@ def _record(store: Store, name: str) -> Indexed:
 
 
 def _source(data_set: DataSet) -> str:
-    parts = [data_set.path or "", *([data_set.split] if data_set.split else [])]
+    parts = [data_set.path or "", *(part for part in (data_set.split, data_set.content) if part)]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()

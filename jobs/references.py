@@ -7,6 +7,7 @@ know configurations or scores.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,11 +15,12 @@ import numpy as np
 
 from jobs.commit import Content, Execution, GroupRecord, Marker, commit
 from jobs.configuration import Extractor
-from jobs.datasets import BUILT_IN, DatasetError, open_dataset
+from jobs.copies import open_sent, was_sent
+from jobs.datasets import BUILT_IN, Dataset, DatasetError, open_dataset
 from jobs.digests import add_digests
 from jobs.extraction import BATCH, extract_part
 from jobs.features import FeatureRows, StoredFeatures, write_features
-from jobs.imagestream import ImageSource
+from jobs.imagestream import ImageSource, StreamedImages
 from jobs.ledger import mend
 from jobs.markers import Committed
 from jobs.paths import RangeFolder, StorePaths
@@ -99,8 +101,9 @@ def build_reference(
 ) -> Reference:
     """Make the features of a data set that the store does not have yet.
 
-    A data set by path is read each time, so one that has changed since gets features of its own; one that has
-    a name in the store is read only where features are missing, and must still have its content.
+    A data set by path is read each time, so one that has changed since gets features of its own, unless it
+    was sent to the store; one that has a name there is read only where features are missing, and must still
+    have its content.
 
     Args:
         before_batch: called before each batch of images; may raise to give up, what was committed stays.
@@ -112,11 +115,25 @@ def build_reference(
         try:
             return load_reference(store, data_set, extractor)
         except FileNotFoundError:
-            found = images or _read_again(store, data_set.name)
-    else:
-        found = open_dataset(data_set.name, data_set.path, data_set.split)
+            if images is None:
+                with _opened_again(store, data_set.name) as found:
+                    return _built(store, data_set, found, extractor, worker, before_batch)
+            return _built(store, data_set, images, extractor, worker, before_batch)
+    with open_sent(store, data_set) as found:
         record = Indexed(content=found.content_hash, count=len(found), split=data_set.split)
         write_index(store, data_set, record)
+        return _built(store, data_set, found, extractor, worker, before_batch)
+
+
+def _built(
+    store: Store,
+    data_set: DataSet,
+    found: ImageSource,
+    extractor: Extractor,
+    worker: WorkerState,
+    before_batch: Callable[[], None],
+) -> Reference:
+    """Features of these images, those that are there already among them."""
     folder = _folder(data_set, found.content_hash, extractor)
     made = Committed.of(store, folder)
     mend(store, StorePaths().reference(data_set.name, found.content_hash), made.damaged)
@@ -127,8 +144,12 @@ def build_reference(
     return load_reference(store, data_set, extractor)
 
 
-def _read_again(store: Store, name: str) -> ImageSource:
-    """The images of a named reference, from where they came. Raises DatasetError."""
+@contextmanager
+def _opened_again(store: Store, name: str) -> Iterator[ImageSource]:
+    """The images of a named reference: those that were sent to the store, else from where they came.
+
+    Raises DatasetError.
+    """
     try:
         record = read_index(store, DataSet(name=name))
     except FileNotFoundError:
@@ -138,6 +159,15 @@ def _read_again(store: Store, name: str) -> ImageSource:
         ) from None
     if record.kind != "images":
         raise DatasetError(f"the imported {record.kind} of {name} are not in the store: import again")
+    if was_sent(store, record.content):
+        with open_sent(store, DataSet(name=name, content=record.content)) as sent:
+            yield sent
+    else:
+        yield open_source(name, record)
+
+
+def open_source(name: str, record: Indexed) -> Dataset | StreamedImages:
+    """The images of a named reference, from where they came. Raises DatasetError when they changed."""
     found = open_dataset(name, record.source, record.split, skip_unreadable=record.skipped > 0)
     if found.content_hash != record.content:
         raise DatasetError(

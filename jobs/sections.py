@@ -26,6 +26,7 @@ PlainName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", 
 ModelName = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9._-]*(/[a-z0-9][A-Za-z0-9._-]*)*$", max_length=200)
 ]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # sha256
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -72,6 +73,7 @@ class DataSet(Section):
     name: PlainName
     path: str | None = None  # Parquet file, folder, npz or archive; absolute once resolved
     split: str | None = None  # of what is at the path
+    content: Digest | None = None  # hash of its images (`Dataset.content_hash`): others are refused
 
 
 def named(value: object) -> object:

@@ -17,7 +17,7 @@ from torch import nn
 
 from fid.extractors.digits_cnn import DigitsCNN
 from fid.training import ClassifierSettings, ClassifierTraining, accuracy
-from jobs.datasets import Dataset, DatasetError, read_dataset
+from jobs.datasets import Dataset, DatasetError, read_given
 from jobs.problems import Problem, SpecError
 from jobs.sections import DataSet
 from jobs.training_spec import ClassifierTrainingSpec, GANSpec, ScoreMatchingSpec, TrainingSpec
@@ -68,7 +68,7 @@ def prepare(spec: TrainingSpec, data: Dataset, held_out: Dataset) -> Prepared:
 
 def read_section(section: DataSet) -> Dataset:
     """The data set that a spec names. Raises DatasetError."""
-    return read_dataset(section.name, section.path, section.split)
+    return read_given(section)
 
 
 def _classifier(spec: ClassifierTrainingSpec, data: Dataset, held_out: Dataset) -> Prepared:

@@ -15,9 +15,15 @@ from jobs.fingerprint import file_sha256
 from jobs.paths import StorePaths
 from jobs.store import Store
 
+LARGE = 8 * 2**20  # bytes, from which on sending takes a moment
 
-def send_weights(store: Store, files: Mapping[str, str]) -> int:
+
+def send_weights(
+    store: Store, files: Mapping[str, str], note: Callable[[str], None] = lambda text: None
+) -> int:
     """Put weight files into the store unless they are there; returns how many were sent.
+
+    note: told of each large file before it is sent.
 
     files: sha256 -> path on the machine where the spec was read, as a Sweep has them. What is in the store
     already need not be on this one.
@@ -29,6 +35,8 @@ def send_weights(store: Store, files: Mapping[str, str]) -> int:
         there = store.size(name)
         if there is not None and (not Path(path).exists() or there == Path(path).stat().st_size):
             continue
+        if (size := Path(path).stat().st_size) > LARGE:
+            note(f"sending {path} ({size / 2**20:,.0f} MiB) to the store")
         with store.writing(name) as target:
             shutil.copyfile(path, target)
             found = file_sha256(target)

@@ -7,6 +7,7 @@ It must not know assignments, nor how a worker is started.
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import torch
 
@@ -14,6 +15,7 @@ from fid.extractors import Extractor as FeatureExtractor
 from jobs import build
 from jobs.commit import Execution
 from jobs.configuration import Configuration, Extractor
+from jobs.copies import read_sent
 from jobs.extraction import BATCH
 from jobs.fingerprint import canonical_json
 from jobs.paths import SweepPaths
@@ -62,7 +64,8 @@ class WorkerState:
         """The configuration's sampler; model and sampler are loaded unless they are the last ones."""
         if self._sampler is None or self._sampler[0] != configuration.fingerprint:
             source = self._load_source(store, configuration)
-            self._sampler = (configuration.fingerprint, build.sampler_of(configuration, source))
+            sampler = build.sampler_of(configuration, source, partial(read_sent, store))
+            self._sampler = (configuration.fingerprint, sampler)
         return self._sampler[1]
 
     def extractor(self, store: Store, extractor: Extractor) -> FeatureExtractor:
@@ -116,6 +119,7 @@ class WorkerState:
                     micro_batch,
                     configuration.precision,
                     configuration.float32_below,
+                    partial(read_sent, store),
                 )
             self._source = (key, source)
         return self._source[1]

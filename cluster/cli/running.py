@@ -164,7 +164,8 @@ def _run(
     from cluster.nights import run_nights
     from cluster.ray_session import hardware_of, open_ray_pool
     from cluster.run import run_sweeps
-    from cluster.settling import settled
+    from cluster.settling import require_code, settled
+    from jobs.sending import send_data
 
     nights = nights_of(sweeps, when)
 
@@ -180,6 +181,10 @@ def _run(
         def ask() -> Hardware | None:
             return hardware_of(address, Demand.of(sweeps[0].resources, workers))
 
+        for sweep in sweeps:
+            require_code(sweep)
+        if address is not None:
+            sweeps = [send_data(store, sweep, display.note) for sweep in sweeps]
         sweeps = [sweep if sweep.missing else settled(store, sweep, ask, display.note) for sweep in sweeps]
         agree(sweeps)
         demand = Demand.of(sweeps[0].resources, workers)

@@ -90,7 +90,12 @@ def submit_sweeps(
         return WRONG_REQUEST
     server = Jobs(parse_address(address), before.token if cluster.guarded else None)
     options = _passed_on(workers, when, until, log_format)
-    job = submit(server, cluster, store, sweeps, queue, options, submission.python)
+
+    def note(text: str) -> None:
+        click.echo(text, err=True)
+
+    python, plugins = submission.python, before.plugins
+    job = submit(server, cluster, store, sweeps, queue, options, python, plugins, note)
     names = [sweep.name for sweep in sweeps]
     begun = {"job": job, "sweeps": names, "store": store.url, "address": server.address}
     if as_json and not submission.follow:

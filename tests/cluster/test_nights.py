@@ -258,11 +258,11 @@ def test_sweeps_that_run_together_need_one_window(make_sweep):
 def test_a_job_is_told_the_moment_and_not_the_time_of_day():
     """The head's clock may be in another zone than that of the machine that submits."""
     until = datetime(2026, 11, 22, 6, tzinfo=UTC)
-    options = _passed_on(3, When(until="07:00", wait=True), until)
+    options = _passed_on(3, When(until="07:00", wait=True), until, "plain")
     assert options == ["--workers", "3", "--until", "2026-11-22T06:00:00+00:00", "--wait"]
     told = moment(options[3], None, until - timedelta(hours=1))
     assert told == until
-    assert _passed_on(None, When(), None) == []
+    assert _passed_on(None, When(), None, "plain") == []
 
 
 def test_an_until_that_is_no_time_is_refused_before_anything_is_submitted(spec, tmp_path):

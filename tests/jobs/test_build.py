@@ -9,6 +9,7 @@ from test_fingerprint import configuration
 from jobs import catalog
 from jobs.build import WrongWeightsError, build_extractor, build_model, sampler_of
 from jobs.configuration import Model
+from jobs.datasets import DatasetError
 from jobs.fingerprint import file_sha256
 from jobs.sections import DDLS, DataSet, NoiseControl, PredictorCorrector, RealControl, Sampler
 from jobs.spec import ExtractorSection, ModelSection
@@ -95,7 +96,7 @@ def test_other_bytes_than_planned_with_are_refused(score: catalog.Resolved[Model
     with pytest.raises(WrongWeightsError, match="can be planned but not run"):
         build_model(missing, score.files.__getitem__)
     digits = catalog.resolve_model(ModelSection(name="digits-heldout"), tmp_path).thing
-    with pytest.raises(WrongWeightsError, match="has changed"):
+    with pytest.raises(DatasetError, match="has changed"):
         build_model(digits.model_copy(update={"content": "0" * 64}), score.files.__getitem__)
 
 
