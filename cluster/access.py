@@ -41,7 +41,7 @@ class Token:
 def find_token() -> Token | None:
     """The token, looked for where Ray does: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token.
 
-    Raises OSError when the file that is named cannot be read.
+    Raises OSError when the file that is named cannot be read, or is no text.
     """
     if os.environ.get(VALUE):
         return Token(os.environ[VALUE].strip())
@@ -49,7 +49,10 @@ def find_token() -> Token | None:
     path = Path(named) if named else Path.home() / ".ray" / "auth_token"
     if not named and not path.is_file():
         return None
-    return Token(path.read_text(encoding="utf-8").strip(), path)
+    try:
+        return Token(path.read_text(encoding="utf-8").strip(), path)
+    except UnicodeDecodeError:
+        raise OSError(f"{path} holds no text, and a token is text") from None
 
 
 def use_token(token: Token | None) -> None:

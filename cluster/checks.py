@@ -6,6 +6,7 @@ in `cluster/machine_checks.py`. It changes nothing but a trial file in the store
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import platform
 import shutil
@@ -29,6 +30,7 @@ Verdict = Literal["ok", "warning", "failed"]
 OLDEST_RAY = (2, 60)
 CLOCK_LIMIT = 5.0  # seconds; leases are judged by clocks, at three heartbeats of ten
 SPACE_WANTED = 10.0  # GiB
+SPACE_NEEDED = 0.5  # GiB, with less of which even a small sweep does not come to its end
 WRITERS = 8  # of one name at once
 
 TUNNEL = "`ray dashboard ray_cluster.yaml` or `ssh -N -L 8265:127.0.0.1:8265 HEAD` makes a tunnel to it"
@@ -126,8 +128,7 @@ def _refusal(error: HeadError, token: Token | None) -> Check:
 def _version(cluster: Cluster) -> Check:
     here = importlib.metadata.version("ray")
     found = f"Ray {cluster.ray} there, {here} here"
-    numbers = tuple(int(part) for part in cluster.ray.split(".")[:2] if part.isdigit())
-    if numbers < OLDEST_RAY:
+    if _numbers(cluster.ray) < OLDEST_RAY:
         remedy = f"install Ray {_text(OLDEST_RAY)} or later on every machine of the cluster"
         return Check("version", "failed", found, remedy)
     if cluster.ray != here:
@@ -137,7 +138,7 @@ def _version(cluster: Cluster) -> Check:
 
 def _python(cluster: Cluster) -> Check:
     found = f"Python {cluster.python} there, {platform.python_version()} here"
-    if tuple(map(int, cluster.python.split(".")[:2])) < (3, 11):
+    if _numbers(cluster.python) < (3, 11):
         return Check("python", "failed", found, "run Ray there with Python 3.11 or later")
     return Check("python", "ok", found)
 
@@ -198,7 +199,10 @@ def store_checks(url: str) -> list[Check]:
         store.put(trial, b"1")
         whole = store.get(trial) == b"1"
     except (StoreError, OSError) as error:
-        remedy = "give a store that this user may write to, the same one on every machine"
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = (
+            "make room" if full else "give a store that this user may write to, the same on every machine"
+        )
         return [Check("store", "failed", f"{url} cannot be written: {error}", remedy)]
     try:
         if not whole:
@@ -233,8 +237,14 @@ def _space(root: Path) -> Check:
     free = shutil.disk_usage(root).free / GIB
     found = f"{free:.1f} GiB free at {root}"
     if free < SPACE_WANTED:
-        return Check("space", "warning", found, "make room; `sdesweep plan SPEC` says how much a sweep needs")
+        verdict: Verdict = "warning" if free >= SPACE_NEEDED else "failed"
+        return Check("space", verdict, found, "make room; `sdesweep plan SPEC` says how much a sweep needs")
     return Check("space", "ok", found)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The first two of a version; none where it begins with none."""
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
 def _text(numbers: tuple[int, ...]) -> str:

@@ -117,6 +117,16 @@ def refuses_strangers(address: str) -> bool:
 def describe(address: str, token: str | None) -> Cluster:
     """What the head says of its cluster. token: None where it asks for none. Raises HeadError."""
     version = ask(address, "/api/version", token)
+    try:
+        return _described(address, token, version)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        says = version.data.get("ray_version") if isinstance(version.data, dict) else None
+        who = f"Ray {says}" if says else "something else than Ray"
+        raise HeadError(f"the answers are not those of a head that is known here, but of {who}") from error
+
+
+def _described(address: str, token: str | None, version: Answer) -> Cluster:
+    """Raises KeyError, TypeError or the like where an answer is of another form."""
     metadata = _data(ask(address, "/api/v0/cluster_metadata", token))
     nodes = _data(ask(address, f"/api/v0/nodes?detail=1&limit={MAX_NODES}", token))["result"]["result"]
     summary = _data(ask(address, "/nodes?view=summary", token))["summary"]
@@ -127,8 +137,8 @@ def describe(address: str, token: str | None) -> Cluster:
     alive = [node for node in nodes if node["state"] == "ALIVE"]
     return Cluster(
         guarded=token is not None,
-        ray=version.data["ray_version"],
-        python=metadata["pythonVersion"],
+        ray=str(version.data["ray_version"]),
+        python=str(metadata["pythonVersion"]),
         machines=tuple(Machine(node["resources_total"], node.get("labels") or {}) for node in alive),
         # Without an autoscaler each machine is a kind of its own, called after its id.
         autoscaled=any(not str(kind).startswith("node_") for kind in kinds.values()),

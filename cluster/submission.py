@@ -144,6 +144,15 @@ def carried(codes: Iterable[Code]) -> Iterator[list[Path]]:
         yield list(found)
 
 
+def company_checks(server: Jobs) -> Iterator[Check]:
+    """Jobs of this project that are at work there: they and a new one share machines, and no queue."""
+    others = [job.id for job in server.all() if MARK in job.metadata and not job.over]
+    if others:
+        found = f"{', '.join(others)} at work there: workers of this job begin where those leave room"
+        remedy = "for one queue on the same workers, stop them and submit or resume all together"
+        yield Check("company", "warning", found, remedy)
+
+
 def packages() -> list[Path]:
     """The folders of this project's code."""
     return [Path(str(package.__file__)).parent for package in (cluster, fid, jobs, sdesampling)]

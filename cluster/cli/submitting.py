@@ -77,7 +77,7 @@ def submit_sweeps(
     from cluster.checks import failures
     from cluster.head import parse_address
     from cluster.jobs_api import Jobs
-    from cluster.submission import look_before, submit
+    from cluster.submission import company_checks, look_before, submit
 
     until = nights_of(sweeps, when).hours.until
     before = look_before(store, sweeps, address, workers, submission.allow_unauthenticated)
@@ -89,6 +89,7 @@ def submit_sweeps(
             show_checks(checks, err=True)
         return WRONG_REQUEST
     server = Jobs(parse_address(address), before.token if cluster.guarded else None)
+    checks += company_checks(server)
     options = _passed_on(workers, when, until, log_format)
 
     def note(text: str) -> None:

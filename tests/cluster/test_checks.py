@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
 import time
 from email.utils import formatdate
@@ -15,7 +16,7 @@ from fake_head import answers, fake_head
 from cluster import checks, head, machine_checks
 from cluster.access import MODE, PATH, VALUE, Token, find_token, use_token
 from cluster.checks import Check, cluster_checks, failures, resource_check, store_checks, token_checks
-from cluster.demand import Demand
+from cluster.demand import GIB, Demand
 from cluster.machine_checks import RayProcess, port_checks
 from jobs.store import LocalStore
 
@@ -80,6 +81,8 @@ def test_a_token_that_is_missing_empty_or_unreadable_is_told(home, monkeypatch):
     assert token_checks(find_token)[1][0].verdict == "failed"
     (home / "absent").touch(mode=0o600)
     assert token_checks(find_token)[1][0].found.endswith("is empty")
+    (home / "absent").write_bytes(b"\xff\xfe")
+    assert token_checks(find_token)[1][0].verdict == "failed"
 
 
 def test_ray_is_told_outright_whether_to_authenticate(home, monkeypatch):
@@ -169,9 +172,23 @@ def test_something_else_that_answers_is_no_head():
     assert "404" in the(found, "access").found
 
 
+@pytest.mark.parametrize("path", ["/api/version", "/api/v0/nodes", "/api/cluster_status", "/nodes"])
+@pytest.mark.parametrize("says", [None, [], "text", {"data": None}, {"data": {}}], ids=str)
+def test_answers_of_another_form_are_told_and_no_crash(path, says):
+    with fake_head(answers() | {path: says}, "secret") as address:
+        cluster, found = cluster_checks(address, TOKEN)
+    if path == "/api/cluster_status" and says == {"data": {}}:
+        assert cluster is not None  # it knows of no autoscaler
+    else:
+        assert cluster is None
+        assert "not those of a head that is known here" in the(found, "access").found
+
+
 @pytest.mark.parametrize(
     ("says", "name", "verdict"),
     [
+        ({"ray": "nightly"}, "version", "failed"),
+        ({"python": "3"}, "python", "failed"),
         ({"ray": "2.9.3"}, "version", "failed"),
         ({"ray": "2.61.0"}, "version", "warning"),
         ({"python": "3.9.18"}, "python", "failed"),
@@ -229,6 +246,24 @@ def test_a_store_that_cannot_be_written_fails(tmp_path):
     (check,) = store_checks(str(tmp_path / "file"))
     assert check.verdict == "failed"
     assert check.remedy
+
+
+@pytest.mark.parametrize(("free", "verdict"), [(0.4, "failed"), (9.0, "warning"), (11.0, "ok")])
+def test_little_room_is_told_and_next_to_none_fails(tmp_path, monkeypatch, free, verdict):
+    usage = shutil.disk_usage(tmp_path)._replace(free=round(free * GIB))
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: usage)
+    check = the(store_checks(str(tmp_path / "store")), "space")
+    assert check.verdict == verdict
+    assert check.found.startswith(f"{free} GiB free")
+
+
+def test_a_full_disk_is_told_as_that(tmp_path, monkeypatch):
+    def full(self: LocalStore, name: str, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(LocalStore, "put", full)
+    (check,) = store_checks(str(tmp_path / "store"))
+    assert (check.verdict, check.remedy) == ("failed", "make room")
 
 
 def test_a_store_that_lets_two_writers_win_fails(tmp_path, monkeypatch):

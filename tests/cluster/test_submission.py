@@ -300,13 +300,16 @@ def test_auto_asks_for_the_gpus_that_the_cluster_has(store, make_sweep):
 
 @pytest.mark.usefixtures("no_token")
 def test_what_was_asked_of_the_run_reaches_the_driver(spec, store, monkeypatch):
-    server = Server()
+    server = Server(
+        job("large-a2", sweeps="large"), job("old-a1", "SUCCEEDED"), Job("x", "RUNNING", "", {}, 1, None)
+    )
     server.address = "http://127.0.0.1:8265"
     monkeypatch.setattr(jobs_api, "Jobs", lambda *arguments: server)
     asked = ("--workers", "3", "--log-format", "json", "--wait", "--until", "2999-01-01T00:00+00:00")
     with fake_head(answers()) as address:
         code, output = call("submit", spec, "--store", store.url, "--address", address, *asked)
     assert code == 0, output
+    assert "warning: company: large-a2 at work there: workers of this job begin where those leave" in output
     ((_, command, _),) = server.submitted
     passed = shlex.split(command.partition("--queue tiny ")[2])
     assert passed == [
