@@ -20,9 +20,10 @@ from typing import Literal
 
 from cluster import head
 from cluster.access import Token
-from cluster.demand import GIB, Demand, describe_machines
+from cluster.demand import GIB, UNDECIDED, Demand, describe_machines
 from cluster.head import Cluster, HeadError
 from jobs.paths import StorePaths
+from jobs.sections import Resources
 from jobs.store import LocalStore, Store, StoreError, open_store
 
 Verdict = Literal["ok", "warning", "failed"]
@@ -174,6 +175,9 @@ def resource_check(cluster: Cluster, demand: Demand) -> Check:
     if room >= needed:
         return Check("resources", "ok", f"room for {room} workers that take {demand}; there are {there}")
     found = f"room for {room} of at least {needed} workers that take {demand}; there are {there}"
+    if cluster.autoscaled and demand.least is None:
+        remedy = "give --workers N, or `resources.workers`: machines come for workers that are asked for"
+        return Check("resources", "failed", found, remedy)
     if cluster.autoscaled:
         remedy = "the autoscaler may bring machines; if none of its kinds fits, the workers wait for ever"
         return Check("resources", "warning", found, remedy)
@@ -181,6 +185,20 @@ def resource_check(cluster: Cluster, demand: Demand) -> Check:
     if room:
         return Check("resources", "warning", f"{found}; work begins with those that fit", remedy)
     return Check("resources", "failed", found, remedy)
+
+
+def gpus_check(cluster: Cluster, resources: Resources, demand: Demand) -> Iterator[Check]:
+    """Whether `gpus: auto` can be decided by the machines that are there, where it is open."""
+    if resources.gpus is not None or not cluster.autoscaled:
+        return
+    machine = demand.preferred(cluster.machines)
+    if machine is None:
+        yield Check("gpus", "failed", UNDECIDED, "`resources: {gpus: 1}`, or --set resources.gpus=1")
+    elif not machine.resources.get("GPU"):
+        found = "`resources.gpus: auto` means none: of the machines that are there now none has a GPU"
+        yield Check(
+            "gpus", "warning", found, "write the number into the spec to have machines with GPUs started"
+        )
 
 
 def driver_check(cluster: Cluster, demand: Demand) -> Check:

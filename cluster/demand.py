@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from jobs.sections import Resources
 
 GIB = 2**30
+UNDECIDED = (
+    "no machine is there yet to decide `resources.gpus: auto` by: write into the spec how many GPUs "
+    "each worker takes"
+)
 _IN = re.compile(r"in\((.*)\)")
 
 

@@ -17,19 +17,22 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from cluster.access import MODE, find_token, use_token
-from cluster.demand import Demand, Machine, describe_machines
+from cluster.demand import UNDECIDED, Demand, Machine, describe_machines
 from cluster.pool import PoolError, WorkerPool
 from jobs.hardware import Hardware, hardware_here
+from jobs.sections import Resources
 
 _log = logging.getLogger(__name__)
 
 OBJECT_STORE = 80 * 2**20  # bytes; receipts are all that passes through
 JOIN_RETRIES = "3"  # of Ray's own, each of up to 40 seconds; its 20 keep a wrong token waiting for minutes
+COMING = 1800.0  # seconds that an autoscaler has to bring the first machine
 ANSWER = 120.0  # seconds that a machine has to say what it is like, PyTorch being imported there
 NODE_LABEL = "ray.io/node-id"  # that Ray gives to every machine
 REACH = 10.0  # seconds that a cluster's head has to accept a connection
@@ -59,33 +62,49 @@ def open_ray_pool(store: str, address: str | None, demand: Demand, work: int) ->
             pool.close()
 
 
-def hardware_of(address: str | None, demand: Demand) -> Hardware | None:
-    """What the machine is like that workers would live on first; None when the cluster has none for them.
+def hardware_of(
+    address: str | None, resources: Resources, workers: int | None, note: Callable[[str], None]
+) -> Hardware:
+    """What the machine is like that workers would live on first.
 
-    Its GPUs are those that Ray counts, whether they are taken just now or not.
+    Its GPUs are those that Ray counts, whether they are taken just now or not. Where workers are asked for
+    whatever room there is, the first machine that can hold one is waited for.
 
     address: as in `open_ray_pool`; without one it is this machine, and Ray is not asked.
-    Raises PoolError when the cluster cannot be reached, or the machine does not answer.
+    Raises PoolError when the cluster cannot be reached, has no such machine, or it does not answer.
     """
     if address is None:
         return hardware_here()
+    demand = Demand.of(resources, workers)
     with _connected(address, demand):
         import ray
 
         from cluster.ray_pool import machines
 
-        machine = demand.preferred(machines())
-        if machine is None:
-            return None
-        node = machine.labels[NODE_LABEL]
-        ask = ray.remote(hardware_here).options(num_cpus=0, label_selector={NODE_LABEL: node})
-        answer = ask.remote()  # sees all devices there, and waits for none
+        there = machines()
+        machine = demand.preferred(there)
+        if machine is not None:  # the task sees all devices there, and waits for none
+            gpus = machine.resources.get("GPU", 0.0)
+            where: dict[str, Any] = {
+                "num_cpus": 0,
+                "label_selector": {NODE_LABEL: machine.labels[NODE_LABEL]},
+            }
+        elif demand.least is None:
+            raise PoolError(no_room(demand, there))
+        elif resources.gpus is None:
+            raise PoolError(UNDECIDED)
+        else:
+            gpus = demand.gpus
+            where = {"num_cpus": demand.cpus, "num_gpus": gpus, "memory": demand.memory or None}
+            where["label_selector"] = next(iter(demand.selectors), None)
+            note(f"waiting for a machine that can hold a worker, which takes {demand}")
+        answer = ray.remote(hardware_here).options(**where).remote()
         try:
-            found: Hardware = ray.get(answer, timeout=ANSWER)
+            found: Hardware = ray.get(answer, timeout=ANSWER if machine else COMING)
         except ray.exceptions.RayError as error:
             ray.cancel(answer)
-            raise PoolError(f"the machine {node[:6]} did not say what it is like: {error}") from error
-        return found.model_copy(update={"gpus": math.floor(machine.resources.get("GPU", 0))})
+            raise PoolError(f"no machine for workers said what it is like: {error}") from error
+        return found.model_copy(update={"gpus": math.ceil(gpus)})
 
 
 def no_room(demand: Demand, there: Sequence[Machine]) -> str:

@@ -19,24 +19,16 @@ from jobs.sweep import Sweep
 from jobs.weights import weights_of
 
 
-def settled(
-    store: Store, sweep: Sweep, ask: Callable[[], Hardware | None], note: Callable[[str], None]
-) -> Sweep:
+def settled(store: Store, sweep: Sweep, ask: Callable[[], Hardware], note: Callable[[str], None]) -> Sweep:
     """The sweep with every `auto` decided that a result could depend on.
 
-    ask: what the machines are like that will do the work; None when none answers. It is not called where
-        the store or the sweep itself has it on record.
+    ask: what the machines are like that will do the work. It is not called where the store or the sweep has
+        it on record.
     note: told what was decided where it is no default.
     """
     hardware = sweep.hardware or recorded_hardware(store, sweep.name)
     if hardware is None:
         hardware = ask()
-        if hardware is None:
-            note(
-                "the cluster has no machine yet to decide `auto` by: it means one without GPU and bfloat16; "
-                "write `resources.gpus` and `precision` into the spec to wait for others"
-            )
-            hardware = Hardware()
     found = settled_by(store, sweep, hardware)
     for text in sorted({each.arithmetic for each in found.configurations} - {"float32"}):
         note(f"precision: {text}")

@@ -25,6 +25,7 @@ from cluster.checks import (
     Check,
     cluster_checks,
     driver_check,
+    gpus_check,
     resource_check,
     store_checks,
     token_checks,
@@ -85,9 +86,12 @@ def look_before(
     if cluster is not None:
         driver = sweeps[0].resources.driver
         demand = Demand(driver.cpus, 0.0, round((driver.memory or 0) * GIB), driver.labels[:1])
-        hardware = recorded_hardware(store, sweeps[0].name) or Hardware(gpus=_gpus(sweeps[0], cluster))
-        resources = with_gpus(sweeps[0].resources, hardware)
-        checks.append(resource_check(cluster, Demand.of(resources, workers)))
+        resources = sweeps[0].resources
+        hardware = recorded_hardware(store, sweeps[0].name)
+        if hardware is None:
+            checks += gpus_check(cluster, resources, Demand.of(resources, workers))
+            hardware = Hardware(gpus=_gpus(sweeps[0], cluster))
+        checks.append(resource_check(cluster, Demand.of(with_gpus(resources, hardware), workers)))
         checks.append(driver_check(cluster, demand))
     return Before(token, cluster, checks, plugins)
 

@@ -178,8 +178,8 @@ def _run(
         display = Several(shown, Metrics(ray_instrument))
 
         @functools.cache
-        def ask() -> Hardware | None:
-            return hardware_of(address, Demand.of(sweeps[0].resources, workers))
+        def ask() -> Hardware:
+            return hardware_of(address, sweeps[0].resources, workers, display.note)
 
         for sweep in sweeps:
             require_code(sweep)

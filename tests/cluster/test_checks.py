@@ -18,6 +18,7 @@ from cluster.access import MODE, PATH, VALUE, Token, find_token, use_token
 from cluster.checks import Check, cluster_checks, failures, resource_check, store_checks, token_checks
 from cluster.demand import GIB, Demand
 from cluster.machine_checks import RayProcess, port_checks
+from jobs.sections import Resources
 from jobs.store import LocalStore
 
 TOKEN = Token("secret")
@@ -217,7 +218,8 @@ def test_a_clock_that_is_off_fails(ahead, verdict):
         (Demand(gpus=4.0, least=2), "node_1", "ok"),
         (Demand(gpus=4.0, least=3), "node_1", "warning"),
         (Demand(gpus=5.0), "node_1", "failed"),
-        (Demand(gpus=5.0), "ray.worker.gpu", "warning"),
+        (Demand(gpus=5.0, least=4), "ray.worker.gpu", "warning"),
+        (Demand(gpus=5.0), "ray.worker.gpu", "failed"),  # nothing would ask the autoscaler for machines
         (Demand(selectors=({"zone": "a"},)), "node_1", "failed"),
     ],
 )
@@ -229,6 +231,25 @@ def test_whether_workers_can_ever_fit(demand, kind, verdict):
     assert check.verdict == verdict
     assert "2 with 16 CPUs, 4 GPUs" in check.found
     assert bool(check.remedy) is (verdict != "ok")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "kind", "gpus", "verdicts_"),
+    [
+        ((), "ray.worker.gpu", None, ["failed"]),  # scaled to nothing
+        (({"CPU": 8.0},), "ray.worker.gpu", None, ["warning"]),
+        ((LARGE,), "ray.worker.gpu", None, []),
+        ((), "ray.worker.gpu", 1.0, []),
+        (({"CPU": 8.0},), "node_1", None, []),
+    ],
+)
+def test_auto_is_not_decided_by_machines_that_are_not_there_yet(nodes, kind, gpus, verdicts_):
+    with fake_head(answers(nodes=nodes, kind=kind), "secret") as address:
+        cluster = cluster_checks(address, TOKEN)[0]
+    assert cluster is not None
+    found = list(checks.gpus_check(cluster, Resources(gpus=gpus), Demand()))
+    assert [check.verdict for check in found] == verdicts_
+    assert all("gpus" in check.remedy or "GPUs" in check.remedy for check in found)
 
 
 # --- the store ----------------------------------------------------------------------------------------------

@@ -42,8 +42,7 @@ sweep:
       left:
         model: digits-ve
         sampler:
-          {kind: inpainting, steps: 2, predictor: none, corrector: langevin, snr: 0.01, known: left,
-           images: {name: mine, path: real.npz}}
+          {kind: inpainting, steps: 20, corrector: none, known: left, images: {name: mine, path: real.npz}}
 """
 
 

@@ -44,11 +44,3 @@ def test_a_record_that_cannot_be_read_is_made_anew(tmp_path, sweep):
     found = settled(store, sweep, lambda: GPU, notes.append)
     assert found.hardware == GPU
     assert notes[-1] == "one GPU for each worker: H100"
-
-
-def test_a_silent_cluster_is_said_and_gets_the_careful_choice(tmp_path, sweep):
-    notes = []
-    found = settled(LocalStore(tmp_path / "store"), sweep, lambda: None, notes.append)
-    assert found.hardware == Hardware()
-    assert [each.precision for each in found.configurations] == ["float32"]
-    assert "no machine yet to decide `auto` by" in notes[0]
