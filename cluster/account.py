@@ -74,6 +74,7 @@ class Outcome:
     failed: int = 0
     reason: str = ""
     closed: bool = False  # it stopped because its hours were over, or had not begun
+    waiting: tuple[str, ...] = ()  # sweeps that have work left, where it closed
 
     @property
     def exit_code(self) -> int:

@@ -20,10 +20,20 @@ class JointQueue:
         self._queues = dict(queues)
         self._order = list(queues)
         self._paused: frozenset[str] = frozenset()
+        self._closed: frozenset[str] = frozenset()  # outside their hours
         self._last: dict[int, str] = {}  # worker -> sweep of its last assignment
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
+
+    @property
+    def sweeps(self) -> tuple[str, ...]:
+        """All of them, in the order in which they are served."""
+        return tuple(self._order)
+
+    def close(self, sweeps: Iterable[str]) -> None:
+        """Serve these sweeps not at all, and all others, until told otherwise."""
+        self._closed = frozenset(sweeps)
 
     def left(self, sweep: str) -> int:
         """Pending assignments of one sweep."""
@@ -43,7 +53,7 @@ class JointQueue:
 
     def take(self, worker: int) -> Assignment | None:
         for sweep in self._order:
-            if sweep in self._paused:
+            if sweep in self._paused or sweep in self._closed:
                 continue
             assignment = self._queues[sweep].take(worker)
             if assignment is not None:

@@ -7,7 +7,7 @@ released before they end. It must not know what is being run.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 
 from cluster.account import Outcome
@@ -66,9 +66,30 @@ class Nights:
         return duration((moment - self._clock()).total_seconds())
 
 
+class JointNights:
+    """The hours of several sweeps, each its own."""
+
+    def __init__(self, nights: Mapping[str, Nights]) -> None:
+        """nights: by the sweep's name."""
+        self._nights = nights
+
+    def shut(self) -> dict[str, str]:
+        """Sweeps that may not be worked on now, and why."""
+        return {sweep: reason for sweep, nights in self._nights.items() if (reason := nights.closing())}
+
+    def next_opening(self, sweeps: Collection[str]) -> tuple[datetime, Nights] | None:
+        """When work may begin or go on at the first of these sweeps, and its hours; None: never."""
+        found = [
+            (opens, nights)
+            for sweep, nights in self._nights.items()
+            if sweep in sweeps and (opens := nights.next_opening()) is not None
+        ]
+        return min(found, key=lambda each: each[0], default=None)
+
+
 def run_nights(
     run: Callable[[], Outcome],
-    nights: Nights,
+    nights: JointNights,
     note: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> Outcome:
@@ -78,11 +99,12 @@ def run_nights(
     """
     while True:
         outcome = run()
-        opens = nights.next_opening()
-        if outcome.complete or not outcome.closed or opens is None:
+        found = nights.next_opening(outcome.waiting)
+        if outcome.complete or not outcome.closed or found is None:
             return outcome
-        note(f"{outcome.reason}; waiting {nights.left(opens)}, until {nights.spoken(opens)}")
+        opens, first = found
+        note(f"{outcome.reason}; waiting {first.left(opens)}, until {first.spoken(opens)}")
         try:
-            nights.wait(opens, sleep)
+            first.wait(opens, sleep)
         except KeyboardInterrupt:
             return Outcome(complete=False, reason="stopped while waiting for the window")

@@ -6,6 +6,7 @@ ways: finished, failed, given up (drained), or lost with its process. This modul
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -106,8 +107,8 @@ class WorkerPool(Protocol):
     def submit(self, worker: int, assignment: Assignment) -> None:
         """Give an idle worker something to do."""
 
-    def drain(self) -> None:
-        """Ask every busy worker to snapshot and give up; returns at once."""
+    def drain(self, workers: Collection[int] | None = None) -> None:
+        """Ask busy workers, all of them or these, to snapshot and give up; returns at once."""
 
     def release(self, worker: int) -> None:
         """End an idle worker for good, so that its machine can be given back."""

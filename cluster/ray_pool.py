@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class RayPool:
         self._hellos: dict[ray.ObjectRef, int] = {}
         self._tasks: dict[ray.ObjectRef, int] = {}
         self._assignments: dict[int, Assignment] = {}
+        self._attempts: Counter[int] = Counter()  # assignments so far, by worker
         self._questions: dict[ray.ObjectRef, int] = {}
         self._asked = 0.0
         self._nodes: dict[str, str] = {}  # machines that are there: Ray's id -> name
@@ -76,12 +78,15 @@ class RayPool:
             raise PoolError(f"the connection to Ray is lost: {_brief(error)}") from error
 
     def submit(self, worker: int, assignment: Assignment) -> None:
-        self._tasks[self._actors[worker].perform.remote(assignment)] = worker
+        self._attempts[worker] += 1
+        task = self._actors[worker].perform.remote(assignment, self._attempts[worker])
+        self._tasks[task] = worker
         self._assignments[worker] = assignment
 
-    def drain(self) -> None:
+    def drain(self, workers: Collection[int] | None = None) -> None:
         for worker in self._assignments:
-            self._actors[worker].drain.remote()
+            if workers is None or worker in workers:
+                self._actors[worker].drain.remote(self._attempts[worker])
 
     def release(self, worker: int) -> None:
         self._growing = False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
 import traceback
 from dataclasses import dataclass
@@ -61,7 +60,8 @@ class ShardWorker:
         self._device = "cuda" if gpus and torch.cuda.is_available() else "cpu"
         self._store = open_store(store)
         self._state = WorkerState(self._device)
-        self._stop = threading.Event()
+        self._attempt = 0
+        self._given_up = 0  # this attempt and those before it are to give up
         self._advanced = (0, 0)
         self._saved_at = time.monotonic()
 
@@ -73,14 +73,15 @@ class ShardWorker:
         node = ray.get_runtime_context().get_node_id()
         return Place(socket.gethostname(), os.getpid(), device, os.readlink("/proc/self/fd/2"), node)
 
-    def perform(self, assignment: Assignment) -> Finished | Failed | GivenUp:
-        """Do an assignment, to whatever end."""
+    def perform(self, assignment: Assignment, attempt: int) -> Finished | Failed | GivenUp:
+        """Do an assignment, to whatever end. attempt: 1 for the worker's first one, 2 for the next."""
         import torch
 
         from cluster.causes import cause_of
         from jobs.work import perform
 
         torch.set_num_threads(self._threads)  # counts for the calling thread, which need not be __init__'s
+        self._attempt = attempt
         self._advanced = (0, 0)
         self._saved_at = time.monotonic()
         try:
@@ -98,12 +99,12 @@ class ShardWorker:
         return *self._advanced, time.monotonic() - self._saved_at
 
     @ray.method(concurrency_group=CONTROL)
-    def drain(self) -> None:
-        """Make the running assignment snapshot and give up, and every later one."""
-        self._stop.set()
+    def drain(self, attempt: int) -> None:
+        """Make an assignment snapshot and give up, also when it has not been begun here yet."""
+        self._given_up = attempt
 
     def should_stop(self) -> bool:
-        return self._stop.is_set()
+        return self._attempt <= self._given_up
 
     def progress(self, images: int, evaluations: int) -> None:
         self._advanced = (images, evaluations)

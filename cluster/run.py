@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 
 from cluster.account import Account, Outcome
@@ -17,6 +18,7 @@ from cluster.display import Display
 from cluster.driver import Driver
 from cluster.joint_observer import JointObserver, Standing
 from cluster.joint_queue import JointQueue
+from cluster.own_hours import OwnHours, one_sentence
 from cluster.pool import PoolError, WorkerPool
 from cluster.prepare import Goal, Prepared, prepare
 from cluster.run_observer import RunObserver
@@ -43,8 +45,16 @@ def run_sweep(
     closing: Callable[[], str] = lambda: "",
     preparing: Preparing = prepare,
 ) -> Outcome:
-    """`run_sweeps` of one sweep, in a queue of its own name."""
-    return run_sweeps(store, [sweep], open_pool, display, command, sweep.name, closing, preparing)
+    """`run_sweeps` of one sweep, in a queue of its own name.
+
+    closing: why no work may be done now; empty while it may.
+    """
+
+    def shut() -> dict[str, str]:
+        reason = closing()
+        return {sweep.name: reason} if reason else {}
+
+    return run_sweeps(store, [sweep], open_pool, display, command, sweep.name, shut, preparing)
 
 
 def run_sweeps(
@@ -54,7 +64,7 @@ def run_sweeps(
     display: Display,
     command: list[str],
     queue: str,
-    closing: Callable[[], str] = lambda: "",
+    shut: Callable[[], Mapping[str, str]] = dict,
     preparing: Preparing = prepare,
 ) -> Outcome:
     """Do what is left of some sweeps on one pool, in the order of their queue.
@@ -63,7 +73,7 @@ def run_sweeps(
 
     command: as typed, for the run records.
     queue: name under which the store keeps the order of the sweeps (`jobs/queue_state.py`).
-    closing: why no work may be done now; empty while it may.
+    shut: sweeps on which no work may be done now, and why. The run ends when all that have work left are.
     preparing: gives the work that is left of a sweep.
     Raises LeaseHeldError when another driver is at work on one of them, NotRunnableError, and OSError when
     the store cannot be used at the start; StoreError when it cannot keep markers.
@@ -84,8 +94,8 @@ def run_sweeps(
         standing = Standing(store, begin_queue(store, queue, list(prepared)), joint)
         observer = JointObserver(observers, joint, standing, display)
         outcome = Outcome(complete=True)
-        if not all(each.idle for each in prepared.values()):
-            outcome = _work(joint, account, open_pool, observer, closing)
+        if waiting := tuple(name for name, each in prepared.items() if not each.idle):
+            outcome = _work(joint, account, open_pool, observer, shut, waiting)
         try:
             observer.end(outcome, account)
         except OSError as error:
@@ -122,15 +132,23 @@ def _work(
     account: Account,
     open_pool: OpenPool,
     observer: JointObserver,
-    closing: Callable[[], str],
+    shut: Callable[[], Mapping[str, str]],
+    waiting: tuple[str, ...],
 ) -> Outcome:
-    if reason := closing():
-        return Outcome(complete=False, reason=reason, closed=True)
+    """waiting: sweeps that have work left."""
+    if (closed := shut()).keys() >= set(waiting):
+        reason = one_sentence({sweep: closed[sweep] for sweep in waiting})
+        return Outcome(complete=False, reason=reason, closed=True, waiting=waiting)
+    hours = OwnHours(shut, queue, account, observer.happened)
+    queue.close(closed)
+    for sweep in waiting:
+        if sweep in closed:
+            observer.note(f"{sweep} waits: {closed[sweep]}")
     try:
         with open_pool(len(queue) or len(account.tallies), observer.note) as pool:
-            driver = Driver(pool, queue, account, observer, closing=closing)
+            driver = Driver(pool, queue, account, observer, closing=partial(hours.closing, pool))
             with _signals_stop(driver):  # only now: Ray puts handlers of its own when it starts
-                return driver.run()
+                return replace(driver.run(), waiting=hours.waiting())
     except (PoolError, LeaseLostError) as error:
         return Outcome(complete=False, failed=account.failed, reason=str(error))
     except OSError as error:

@@ -12,7 +12,7 @@ from cluster.cli.tables import print_results, results_data
 
 if TYPE_CHECKING:
     from cluster.account import Outcome
-    from cluster.nights import Nights
+    from cluster.nights import JointNights
     from jobs.store import Store
     from jobs.sweep import Sweep
 
@@ -23,7 +23,7 @@ def show_end(
     queue: str,
     outcome: Outcome,
     code: int,
-    nights: Nights,
+    nights: JointNights,
     as_json: bool,
 ) -> None:
     """Print how a run ended; code: what the command exits with."""
@@ -31,13 +31,14 @@ def show_end(
     ended |= {"store": store.url, "exit_code": code, "reason": outcome.reason}
     if outcome.exit_code == INCOMPLETE:
         again = f"sdesweep resume {queue} --store {store.url}"
-        opens = nights.next_opening() if outcome.closed else None
+        night = nights.next_opening(outcome.waiting) if outcome.closed else None
+        opens = night[0] if night else None
         if as_json:
             emit({**ended, "outcome": "incomplete", "resume": again, "next_opening": opens})
             return
         click.echo(f"incomplete: {outcome.reason}\nto go on: {again}")
-        if opens:
-            click.echo(f"next hours of work: {nights.spoken(opens)}")
+        if night:
+            click.echo(f"next hours of work: {night[1].spoken(night[0])}")
         return
     if as_json:
         found = [results_data(store, sweep.name) for sweep in sweeps]

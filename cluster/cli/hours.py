@@ -62,24 +62,19 @@ def with_hours(function: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def nights_of(sweeps: Sequence[Sweep], when: When) -> Nights:
-    """The hours in which some sweeps may be worked on together.
+def nights_of(sweeps: Sequence[Sweep], when: When) -> dict[str, Nights]:
+    """The hours in which each of some sweeps may be worked on, by its name.
 
-    Raises RequestError for an --until that is no time, and for windows that differ.
+    A time of day given by --until is one of the first sweep's time zone, for all of them.
+    Raises RequestError for an --until that is no time.
     """
     from cluster.nights import Nights, now
     from jobs.window import Hours, moment
 
     windows = {sweep.name: None if when.ignore_window else sweep.window for sweep in sweeps}
-    if len(set(windows.values())) > 1:
-        listed = "; ".join(f"{name}: {window or 'none'}" for name, window in windows.items())
-        raise RequestError(
-            f"sweeps that run together need one window, and these differ ({listed}): "
-            "make them the same, run them apart, or give --ignore-window"
-        )
-    window = next(iter(windows.values()))
+    first = windows[sweeps[0].name]
     try:
-        until = moment(when.until, window.zone if window else None, now()) if when.until else None
+        until = moment(when.until, first.zone if first else None, now()) if when.until else None
     except ValueError as error:
         raise RequestError(f"--until {error}") from None
-    return Nights(Hours(window, until))
+    return {name: Nights(Hours(window, until)) for name, window in windows.items()}

@@ -83,7 +83,7 @@ def _expected(store: Store, sweep: Sweep, planned: Costs, rate: float | None, un
     from jobs import runrecord
     from jobs.paths import SweepPaths
 
-    nights = nights_of([sweep], When(until=until))
+    nights = nights_of([sweep], When(until=until))[sweep.name]
     used = rate or measured_rate(runrecord.runs(store, SweepPaths(sweep.name)))
     work = sum(cost.work_left for cost in planned.configurations)
     if not used or not work:

@@ -161,13 +161,13 @@ def _run(
     from cluster.demand import Demand
     from cluster.display import Several
     from cluster.metrics import Metrics, ray_instrument
-    from cluster.nights import run_nights
+    from cluster.nights import JointNights, run_nights
     from cluster.ray_session import hardware_of, open_ray_pool
     from cluster.run import run_sweeps
     from cluster.settling import require_code, settled
     from jobs.sending import send_data
 
-    nights = nights_of(sweeps, when)
+    nights = JointNights(nights_of(sweeps, when))
 
     def open_pool(most: int, note: Callable[[str], None]) -> AbstractContextManager[WorkerPool]:
         note("starting Ray on this machine" if address is None else f"joining the Ray cluster at {address}")
@@ -190,7 +190,7 @@ def _run(
         demand = Demand.of(sweeps[0].resources, workers)
 
         def attempt() -> Outcome:
-            return run_sweeps(store, sweeps, open_pool, display, sys.argv, queue, nights.closing)
+            return run_sweeps(store, sweeps, open_pool, display, sys.argv, queue, nights.shut)
 
         outcome = run_nights(attempt, nights, display.note) if when.wait else attempt()
     code = 0 if when.batch and outcome.closed else outcome.exit_code

@@ -79,7 +79,7 @@ def submit_sweeps(
     from cluster.jobs_api import Jobs
     from cluster.submission import company_checks, look_before, submit
 
-    until = nights_of(sweeps, when).hours.until
+    until = nights_of(sweeps, when)[sweeps[0].name].hours.until
     before = look_before(store, sweeps, address, workers, submission.allow_unauthenticated)
     cluster, checks = before.cluster, before.checks
     if cluster is None or failures(checks):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,8 +92,10 @@ class FakePool:
         elif fault.kind != "hang":
             self._at(seconds * fault.after, lambda: self._fail(worker, task, fault))
 
-    def drain(self) -> None:
+    def drain(self, workers: Collection[int] | None = None) -> None:
         for worker, task in list(self._tasks.items()):
+            if workers is not None and worker not in workers:
+                continue
             self._at(0.1, lambda worker=worker, task=task: self._give_up(worker, task))
 
     def release(self, worker: int) -> None:

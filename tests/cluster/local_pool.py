@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from cluster.causes import cause_of
@@ -55,7 +55,8 @@ class LocalPool:
     def submit(self, worker: int, assignment: Assignment) -> None:
         self._waiting.append(assignment)
 
-    def drain(self) -> None:
+    def drain(self, workers: Collection[int] | None = None) -> None:
+        assert workers is None, "nothing is under way here between two assignments"
         self._draining = True
 
     def release(self, worker: int) -> None:

@@ -14,12 +14,11 @@ from test_driver import Run
 
 from cluster.account import Outcome
 from cluster.cli import main
-from cluster.cli.common import RequestError
 from cluster.cli.hours import When, nights_of
 from cluster.cli.submitting import _passed_on
 from cluster.display import Silence
 from cluster.driver import DRAIN_GRACE, Driver
-from cluster.nights import LEAD, NAP, Nights, run_nights
+from cluster.nights import LEAD, NAP, JointNights, Nights, run_nights
 from cluster.run import run_sweep
 from jobs import runrecord
 from jobs.assignment import Assignment
@@ -121,12 +120,13 @@ def test_waiting_sleeps_from_night_to_night_in_naps():
 
     def attempt() -> Outcome:
         if nights.closing():
-            return Outcome(complete=False, reason=nights.closing(), closed=True)
+            return Outcome(complete=False, reason=nights.closing(), closed=True, waiting=("tiny",))
         began.append(clock.now)
         clock.now += timedelta(hours=9)
-        return Outcome(complete=len(began) == 3, reason="" if len(began) == 3 else "closed", closed=True)
+        reason = "" if len(began) == 3 else "closed"
+        return Outcome(complete=len(began) == 3, reason=reason, closed=True, waiting=("tiny",))
 
-    outcome = run_nights(attempt, nights, notes.append, clock.sleep)
+    outcome = run_nights(attempt, JointNights({"tiny": nights}), notes.append, clock.sleep)
     assert outcome.complete
     assert [f"{when:%d %H:%M}" for when in began] == ["22 21:00", "23 21:00", "24 21:00"]
     assert max(clock.naps) <= NAP
@@ -136,13 +136,13 @@ def test_waiting_sleeps_from_night_to_night_in_naps():
 @pytest.mark.parametrize(
     "outcome",
     [
-        Outcome(complete=True, closed=True),
-        Outcome(complete=False, reason="asked to stop"),
+        Outcome(complete=True, closed=True, waiting=("tiny",)),
+        Outcome(complete=False, reason="asked to stop", waiting=("tiny",)),
         Outcome(complete=True, failed=2),
     ],
 )
 def test_only_closed_hours_are_waited_for(outcome):
-    nights = Nights(Hours(WINDOW), Clock(CLOSES))
+    nights = JointNights({"tiny": Nights(Hours(WINDOW), Clock(CLOSES))})
     assert run_nights(lambda: outcome, nights, print, lambda seconds: pytest.fail("slept")) is outcome
 
 
@@ -150,8 +150,9 @@ def test_a_signal_while_waiting_ends_incomplete():
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    closed = Outcome(complete=False, reason="closed", closed=True)
-    outcome = run_nights(lambda: closed, Nights(Hours(WINDOW), Clock(CLOSES)), print, interrupt)
+    closed = Outcome(complete=False, reason="closed", closed=True, waiting=("tiny",))
+    nights = JointNights({"tiny": Nights(Hours(WINDOW), Clock(CLOSES))})
+    outcome = run_nights(lambda: closed, nights, print, interrupt)
     assert (outcome.exit_code, outcome.reason) == (75, "stopped while waiting for the window")
     assert not outcome.closed
 
@@ -246,13 +247,16 @@ def test_until_must_be_a_time_to_come(spec, tmp_path):
         assert f"--until '{text}' {message}" in result.stderr
 
 
-def test_sweeps_that_run_together_need_one_window(make_sweep):
-    night = {"from": "22:00", "until": "07:00", "timezone": "UTC"}
-    sweeps = [make_sweep(name="a"), make_sweep(name="b", window=night)]
-    with pytest.raises(RequestError, match=r"a: none; b: 22:00 to 07:00 UTC.*--ignore-window"):
-        nights_of(sweeps, When())
-    assert nights_of(sweeps, When(ignore_window=True)).closing() == ""
-    assert nights_of([make_sweep(name="c", window=night), sweeps[1]], When()).next_opening() is not None
+def test_sweeps_that_run_together_keep_their_own_windows(make_sweep):
+    night = {"from": "22:00", "until": "07:00", "timezone": "America/New_York"}
+    sweeps = [make_sweep(name="a", window=night), make_sweep(name="b")]
+    found = nights_of(sweeps, When(until="2999-01-01 00:00"))
+    assert [str(found[name].hours.window or "none") for name in ("a", "b")] == [
+        "22:00 to 07:00 America/New_York",
+        "none",
+    ]
+    assert {nights.hours.until for nights in found.values()} == {datetime(2999, 1, 1, 5, tzinfo=UTC)}
+    assert nights_of(sweeps, When(ignore_window=True))["a"].closing() == ""
 
 
 def test_a_job_is_told_the_moment_and_not_the_time_of_day():

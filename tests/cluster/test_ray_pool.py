@@ -174,9 +174,15 @@ def test_a_drain_gives_the_assignment_up_after_a_snapshot(pool, ready, sweep, fo
     assignment = Assignment("sample", longer.name, longer.configurations[2].fingerprint, 0, 16)
     pool.submit(0, assignment)
     collect(pool, lambda events: any(getattr(event, "evaluations", 0) for event in events))
-    pool.drain()
+    pool.drain([0])
     assert first(pool, GivenUp) == GivenUp(0, assignment)
     assert list(store.list(f"longer/{assignment.fingerprint}/snapshots"))
+    other = Assignment("sample", longer.name, longer.configurations[0].fingerprint, 0, 16)
+    pool.submit(0, other)  # which was not asked to give up
+    assert first(pool, Finished).receipt.assignment == other
+    pool.submit(0, assignment)
+    pool.drain()  # before the worker has begun it, most likely
+    assert first(pool, GivenUp) == GivenUp(0, assignment)
 
 
 def test_causes_of_failures():

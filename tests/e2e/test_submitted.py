@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from killable_cluster import KillableCluster
 from processes import descendants
-from real_runs import TIMEOUT, Content, Site
+from real_runs import SPEC, TIMEOUT, Content, Site
 
+from jobs.datasets import read_digits
 from jobs.paths import SweepPaths
 from jobs.runrecord import runs
 
@@ -86,7 +88,12 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 
 @pytest.fixture(scope="module")
 def place(make_site) -> Site:
-    return make_site()
+    """Its reference is an archive that only the machine which submits has."""
+    site = make_site()
+    np.savez(site.folder / "real.npz", images=read_digits("train").images)
+    by_path = "reference: {name: digits-train, path: real.npz}"
+    site.spec.write_text(SPEC.replace("reference: digits-train", by_path))
+    return site
 
 
 def until(condition: Any) -> None:
@@ -126,7 +133,8 @@ def test_a_job_whose_driver_is_killed_is_told_so(head: Head, place: Site):
 def test_resumed_by_the_next_attempt_it_ends_with_the_same_bits(
     head: Head, place: Site, undisturbed: Content
 ):
-    place.spec.unlink()  # the store has all that is needed
+    for path in (place.spec, place.folder / "real.npz"):
+        path.unlink()  # the store has all that is needed
     code, output = head.sdesweep(
         "resume", "tiny", "--store", place.store.url, "--address", head.address, "--follow"
     )
