@@ -73,7 +73,7 @@ def scores(store: LocalStore, sweep: Sweep) -> list[object]:
     assert outcome.exit_code == 0
     found = SweepResults.model_validate_json(store.get(SweepPaths("far").results))
     return [
-        (cell.row, result.images, result.reference.content, [stage.scores for stage in result.stages])
+        (cell.row, result.images, result.reference.content, result.stages)
         for cell in found.cells
         for result in cell.results
     ]
