@@ -76,11 +76,12 @@ def token_checks(find: Callable[[], Token | None]) -> tuple[Token | None, list[C
 
 
 def cluster_checks(
-    address: str, token: Token | None, *, tolerate_open: bool = False
+    address: str, token: Token | None, *, tolerate_open: bool = False, tolerate_here: bool = False
 ) -> tuple[Cluster | None, list[Check]]:
     """Ask the head at http://HOST:PORT whatever can be asked; None where it does not tell.
 
-    tolerate_open: a head that asks nobody for a token is worth a warning only.
+    tolerate_open: a head that asks nobody for a token is worth a warning only; tolerate_here: where it was
+        reached on loopback and listens there alone.
     """
     try:
         address = head.parse_address(address)
@@ -89,14 +90,16 @@ def cluster_checks(
         remedy = f"is the head running, and is this the address of its dashboard? {TUNNEL}"
         return None, [Check("reachable", "failed", f"no Ray head answers at {address}: {error}", remedy)]
     checks = [Check("reachable", "ok", address)]
-    checks.append(_authentication(guarded, tolerate_open))
     if guarded and token is None:
         remedy = "copy the head's token to ~/.ray/auth_token (mode 0600), or set RAY_AUTH_TOKEN_PATH"
+        checks.append(_authentication(guarded, tolerate_open))
         return None, [*checks, Check("access", "failed", "the head asks for a token; there is none", remedy)]
     try:
         cluster = head.describe(address, token.value if guarded and token else None)
     except HeadError as error:
-        return None, [*checks, _refusal(error, token)]
+        return None, [*checks, _authentication(guarded, tolerate_open), _refusal(error, token)]
+    here = head.on_loopback(address) and head.on_loopback(f"http://{cluster.dashboard or address}")
+    checks.append(_authentication(guarded, tolerate_open or (tolerate_here and here)))
     checks.append(Check("access", "ok", "the token is accepted" if guarded else "no token is asked for"))
     checks += [
         Check("machines", "ok", describe_machines(cluster.machines)),

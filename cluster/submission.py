@@ -31,7 +31,7 @@ from cluster.checks import (
     token_checks,
 )
 from cluster.demand import GIB, Demand
-from cluster.head import Cluster, on_loopback
+from cluster.head import Cluster
 from cluster.jobs_api import Job, Jobs
 from cluster.prepare import write_down
 from cluster.settling import recorded_hardware, settled_by
@@ -74,14 +74,13 @@ def look_before(
 ) -> Before:
     """Check store, token, head, and whether workers and driver can ever fit; begins nothing.
 
-    A head that asks nobody for a token is refused unless it is reached on loopback, or that is allowed.
+    A head that asks nobody for a token is refused unless its dashboard listens on loopback alone and is
+    reached there, or that is allowed.
     """
     plugins, lacking = plugin_checks(sweeps)
     checks = [*store_checks(store.url), *lacking]
     token, found = token_checks(find_token)
-    cluster, told = cluster_checks(
-        address, token, tolerate_open=allow_unauthenticated or on_loopback(address)
-    )
+    cluster, told = cluster_checks(address, token, tolerate_open=allow_unauthenticated, tolerate_here=True)
     checks += found + told
     if cluster is not None:
         driver = sweeps[0].resources.driver

@@ -23,7 +23,10 @@ BLOCK = 256  # images that are copied at a time
 def send_images(store: Store, data: Dataset | StreamedImages) -> None:
     """Put the images of a data set, and its labels where it has some, into the store as an npz archive."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(data), *data.shape)}
-    with store.writing(StorePaths().images(data.content_hash)) as target, zipfile.ZipFile(target, "w") as archive:
+    with (
+        store.writing(StorePaths().images(data.content_hash)) as target,
+        zipfile.ZipFile(target, "w") as archive,
+    ):
         with archive.open("images.npy", "w", force_zip64=True) as file:
             np.lib.format.write_array_header_1_0(file, header)
             for block in data.blocks(range(len(data)), BLOCK):

@@ -16,8 +16,9 @@ from cluster.run import run_sweep
 from cluster.settling import require_code
 from cluster.submission import carried, plugin_checks
 from jobs.configuration import Extractor
-from jobs.copies import read_sent
+from jobs.copies import open_sent, read_sent
 from jobs.datasets import DatasetError, read_digits
+from jobs.imagestream import StreamedImages
 from jobs.paths import StorePaths, SweepPaths
 from jobs.plugins import EXTRACTORS, PluginError, code_of
 from jobs.references import register_reference
@@ -97,11 +98,16 @@ def test_where_the_paths_lead_nowhere_a_sent_sweep_scores_the_same(here, tmp_pat
     assert len(notes) == 2
 
 
-def test_labels_travel_with_their_images(here, store):
+@pytest.mark.parametrize("held", [512 * 2**20, 100], ids=["in memory", "block by block"])
+def test_labels_travel_with_their_images(here, store, monkeypatch, held):
+    monkeypatch.setattr("jobs.datasets.HELD", held)  # bytes
     (reference,) = send_data(store, sweep_at(here), print).configurations[0].references
     data = read_sent(store, reference)
     assert data.labels is not None
     np.testing.assert_array_equal(data.labels, read_digits("heldout").labels[:70])
+    np.testing.assert_array_equal(data.images, read_digits("heldout").images[:70])
+    with open_sent(store, reference) as found:
+        assert isinstance(found, StreamedImages) == (held == 100)
 
 
 def test_what_was_sent_counts_though_the_path_holds_something_else_there(here, store):
