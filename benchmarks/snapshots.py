@@ -1,8 +1,8 @@
 """What snapshots cost, and what a SIGKILL costs with them.
 
-`cost`: seconds to save the state of one group, for the shapes that the catalogue's models have, as a part of
-the default interval. `loss`: a shard of a digits model is sampled in a process that is killed at random
-moments; sampling time that no snapshot held, beside the interval.
+`cost`: seconds to save the state of one group, for the shapes that the catalogue's models have, and the
+interval that they lead to where the spec says none. `loss`: a shard of a digits model is sampled in a process
+that is killed at random moments; sampling time that no snapshot held, beside the interval.
 
     python benchmarks/snapshots.py [--store DIR] [--kills 10] [--interval 1]
 """
@@ -27,8 +27,8 @@ import torch
 from jobs.assignment import Assignment
 from jobs.commit import Execution
 from jobs.paths import RangeFolder, SweepPaths
+from jobs.sampling import INTERVAL, SHARE
 from jobs.snapshots import Progress, Snapshots
-from jobs.spec import Settings
 from jobs.specfile import load_spec
 from jobs.store import LocalStore
 from jobs.sweep import Sweep, expand
@@ -36,12 +36,12 @@ from jobs.work import perform
 from jobs.worker import WorkerState
 from sdesampling.samplers import State
 
-DEFAULT = Settings.model_fields["snapshot_every"].default  # seconds
 GROUP = 1024  # samples
 STATES = {  # of predictor-corrector sampling: x and its mean
     "8x8 digits": (1, 8, 8),
     "32x32 colour": (3, 32, 32),
     "64x64 colour": (3, 64, 64),
+    "256x256 colour": (3, 256, 256),
 }
 EXECUTION = Execution(
     device="cpu",
@@ -80,7 +80,8 @@ def cost(root: Path) -> list[dict[str, object]]:
                 "MiB": round(sum(tensor.nbytes for tensor in tensors.values()) / 2**20, 1),
                 "seconds": round(typical, 4),
                 "cpu_seconds": round(statistics.median(computing), 4),
-                "share_of_default_interval": f"{typical / DEFAULT:.3%}",
+                "interval": round(max(INTERVAL, typical / SHARE)),
+                "share": f"{typical / max(INTERVAL, typical / SHARE):.2%}",
             }
         )
     return found

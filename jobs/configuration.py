@@ -148,7 +148,7 @@ class Configuration(Section):
     references: tuple[DataSet, ...]
     metrics: tuple[Metric, ...]
     standard_error: ErrorMethod = "jackknife"
-    snapshot_every: Positive  # seconds
+    snapshot_every: Positive | None  # seconds; None: as jobs/sampling.py has it
     priority: int
     resources: Resources
     published: tuple[PublishedValue, ...]

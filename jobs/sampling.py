@@ -19,6 +19,8 @@ from sdesampling.noise import NoiseStream
 from sdesampling.samplers import NonFiniteStateError, Sampler, State
 
 MAX_NOTES = 3  # of a kind
+INTERVAL = 60.0  # seconds between snapshots, where the spec says nothing
+SHARE = 0.01  # of the time that snapshots may take then
 CHECKED = 16  # steps on a GPU between looks at whether all numbers are finite
 
 
@@ -45,6 +47,7 @@ class ShardSampling:
         self._images = 0  # finished
         self._unsaved: list[Progress] = []  # finished groups that no snapshot holds
         self._saved_at = time.monotonic()
+        self._cost = 0.0  # seconds that the last snapshot took
 
     def run(self) -> list[Progress]:
         """All groups, finished, in order.
@@ -131,11 +134,14 @@ class ShardSampling:
     def _pause(self, running: list[Progress]) -> None:
         """Between two steps: snapshot when it is time, snapshot and give up when asked to."""
         stopping = self._context.should_stop()
-        if stopping or time.monotonic() - self._saved_at >= self.configuration.snapshot_every:
+        began = time.monotonic()
+        interval = self.configuration.snapshot_every or max(INTERVAL, self._cost / SHARE)
+        if stopping or began - self._saved_at >= interval:
             for progress in [*self._unsaved, *running]:
                 self._snapshots.save(progress)
             self._unsaved.clear()
             self._saved_at = time.monotonic()
+            self._cost = self._saved_at - began
             self._context.saved()
         if stopping:
             raise Drained(f"stopped at sample {self.groups[0].start + self._images} as asked")

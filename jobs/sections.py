@@ -52,6 +52,8 @@ IntOrAuto = Annotated[PositiveInt | None, BeforeValidator(_auto_to_none)]
 
 Deviation = Annotated[float, Field(ge=0)]
 
+#: Seconds, or null (written `auto`): as its key says.
+SecondsOrAuto = Annotated[Positive | None, BeforeValidator(_number_or_auto)]
 #: Of the networks; `auto` is decided when a sweep is submitted (jobs/submission.py).
 Precision = Literal["float32", "bfloat16", "auto"]
 Quantisation = Literal["floor", "round"]

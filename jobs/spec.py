@@ -24,12 +24,12 @@ from jobs.sections import (
     Metric,
     ModelName,
     PlainName,
-    Positive,
     PositiveInt,
     Precision,
     Quantisation,
     Resources,
     Sampler,
+    SecondsOrAuto,
     Section,
     named,
 )
@@ -107,7 +107,7 @@ class Settings(Section):
     reference: ReferenceField = ()
     metrics: Annotated[tuple[Metric, ...], BeforeValidator(_listed_metrics)] = ("fid",)
     standard_error: ErrorMethod = "jackknife"
-    snapshot_every: Positive = 60.0
+    snapshot_every: SecondsOrAuto = None
     priority: int = 0
     resources: Resources = Resources()
 

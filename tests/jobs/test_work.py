@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from contextlib import suppress
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,12 +21,11 @@ from jobs.features import committed_features
 from jobs.images import BadImagesError, committed_images
 from jobs.ledger import scan
 from jobs.plan import plan
+from jobs.sampling import INTERVAL, SHARE
 from jobs.snapshots import Progress, Snapshots
-from jobs.spec import Settings
 from jobs.store import LocalStore
 from sdesampling.samplers import NonFiniteStateError, State
 
-DEFAULT_INTERVAL = Settings.model_fields["snapshot_every"].default  # seconds
 CONFIGURATION = configuration()
 PATHS = paths(CONFIGURATION)
 
@@ -168,41 +168,42 @@ def test_snapshots_of_another_shard_size_are_used(store, undisturbed):
     assert outcome(store) == undisturbed
 
 
-def test_snapshots_are_written_as_time_goes_by(store, undisturbed):
+def test_snapshots_are_written_as_time_goes_by(store, undisturbed, monkeypatch):
     chosen = configuration(snapshot_every=0.0001)
     prepare(store, chosen)
     saved = []
-    put = store.put
-
-    def spy(name, data):
-        saved.append(name)
-        put(name, data)
-
-    store.put = spy
+    save = Snapshots.save
+    monkeypatch.setattr(Snapshots, "save", lambda *given: saved.append(given) or save(*given))
     sample(store, chosen, range(24))
     assert len(saved) > 20
     assert scan(store, PATHS, [KEY]).snapshots == 0
     assert outcome(store) == undisturbed
 
 
-def test_what_a_sigkill_could_cost_is_never_more_than_the_interval_and_a_step(store, monkeypatch):
-    """A clock that a step advances by one second: what is done since the last snapshot, after every step."""
-    chosen = configuration(snapshot_every=3.0)
+def at_risk(store, monkeypatch, chosen, step, snapshot):
+    """Seconds of work without a snapshot after each step; steps and snapshots take so many by the clock."""
     prepare(store, chosen)
-    seconds, saved, at_risk = [0.0], [0.0], []
+    seconds, saved, found = [0.0], [0.0], []
     monkeypatch.setattr("jobs.sampling.time.monotonic", lambda: seconds[0])
+    save = Snapshots.save
+
+    def slow_save(*given):
+        seconds[0] += snapshot
+        save(*given)
+
+    monkeypatch.setattr(Snapshots, "save", slow_save)
 
     class Slow(Worker):
         def sampler(self, store, configuration):
             sampler = super().sampler(store, configuration)
-            step = sampler.step
+            advance = sampler.step
 
-            def slow(state, noise):
-                seconds[0] += 1.0
-                at_risk.append(seconds[0] - saved[0])
-                return step(state, noise)
+            def slow_step(state, noise):
+                seconds[0] += step
+                found.append(seconds[0] - saved[0])
+                return advance(state, noise)
 
-            sampler.step = slow
+            sampler.step = slow_step
             return sampler
 
     class Watch(Context):
@@ -211,14 +212,36 @@ def test_what_a_sigkill_could_cost_is_never_more_than_the_interval_and_a_step(st
             saved[0] = seconds[0]
 
     sample(store, chosen, range(24), Slow(), Watch())
-    assert len(at_risk) == 24  # three groups of eight steps
-    assert max(at_risk) == 3.0
-    assert at_risk.count(1.0) == 8
+    assert len(found) == 24  # three groups of eight steps
+    return found
 
 
-def test_a_snapshot_costs_less_than_a_hundredth_of_the_default_interval(tmp_path):
-    """The state of a group of 1,024 CIFAR-10 images: x and its mean. In CPU time: others use the machine."""
-    tensors = {name: torch.randn(1024, 3, 32, 32) for name in ("x", "mean")}
+def test_what_a_sigkill_could_cost_is_never_more_than_the_interval_and_a_step(store, monkeypatch):
+    found = at_risk(store, monkeypatch, configuration(snapshot_every=3.0), step=1.0, snapshot=0.0)
+    assert max(found) == 3.0
+    assert found.count(1.0) == 8
+
+
+@pytest.mark.parametrize(("snapshot", "expected"), [(0.1, 60.0), (2.0, 200.0)])
+def test_snapshots_that_take_long_come_less_often_unless_the_spec_says_when(
+    store, monkeypatch, snapshot, expected
+):
+    """By itself an interval of 60 s becomes a hundred times what the last snapshot took."""
+    found = at_risk(store, monkeypatch, configuration(snapshot_every=None), step=20.0, snapshot=snapshot)
+    first, *others = [before for before, after in pairwise(found) if after < before]
+    assert first == 60.0
+    assert others == [expected] * len(others)
+    assert others
+
+
+def test_an_interval_that_is_written_is_kept(store, monkeypatch):
+    found = at_risk(store, monkeypatch, configuration(snapshot_every=40.0), step=20.0, snapshot=9.0)
+    assert max(found) == 40.0
+
+
+def test_a_snapshot_costs_less_than_a_hundredth_of_the_interval(tmp_path):
+    """The state of 1,024 images of 64x64 colour: x and its mean. In CPU time: others use the machine."""
+    tensors = {name: torch.randn(1024, 3, 64, 64) for name in ("x", "mean")}
     store = LocalStore(tmp_path)
     snapshots = Snapshots(store, PATHS.snapshots, CONFIGURATION.fingerprint, EXECUTION, "a" * 32)
     seconds = []
@@ -226,7 +249,7 @@ def test_a_snapshot_costs_less_than_a_hundredth_of_the_default_interval(tmp_path
         began = time.process_time()
         snapshots.save(Progress(range(1024), State(step, tensors, 0)))
         seconds.append(time.process_time() - began)
-    assert min(seconds) < 0.01 * DEFAULT_INTERVAL
+    assert min(seconds) < SHARE * INTERVAL
 
 
 def files(store):
