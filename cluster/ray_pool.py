@@ -25,6 +25,8 @@ from jobs.assignment import Assignment
 
 POLL = 2.0  # seconds between questions to a busy worker
 GROW = 5.0  # seconds between looks at how many machines there are
+HEADLESS = 10.0  # seconds without the head, until the cluster counts as lost: Ray ends this process after 60
+REACH = 2.0  # seconds that the head has to accept a connection
 ANSWER = 60.0  # seconds that fetching an answer may take that is there already
 LOG_LINES = 5  # of a lost worker's log, in the message
 
@@ -44,7 +46,6 @@ class RayPool:
         self._work = work
         self._growing = True  # until workers are given back
         self._begun = 0  # workers so far
-        self._looked = -math.inf
         self._actors: dict[int, Any] = {}
         self._places: dict[int, Place] = {}
         self._hellos: dict[ray.ObjectRef, int] = {}
@@ -54,13 +55,17 @@ class RayPool:
         self._questions: dict[ray.ObjectRef, int] = {}
         self._asked = 0.0
         self._nodes: dict[str, str] = {}  # machines that are there: Ray's id -> name
+        self._head = ray.get_runtime_context().gcs_address  # host:port
+        self._head_seen = time.monotonic()
+        self._headless = False
+        self._looked = time.monotonic()
         self._grow()
 
     def wait(self, timeout: float) -> list[Event]:
         if time.monotonic() - self._asked >= POLL:
             self._ask()
         changes: list[Event] = []
-        if time.monotonic() - self._looked >= GROW:
+        if time.monotonic() - self._looked >= GROW and self._head_answers():
             self._grow()
             changes = self._node_changes()
         if changes:
@@ -100,16 +105,32 @@ class RayPool:
         self._hellos.clear()
 
     def close(self) -> None:
-        for actor in self._actors.values():
+        for actor in () if self._headless else self._actors.values():
             ray.kill(actor, no_restart=True)
         for kept in (self._actors, self._hellos, self._tasks, self._questions, self._assignments):
             kept.clear()
 
     # --- actors -----------------------------------------------------------------------------------------
 
+    def _head_answers(self) -> bool:
+        """Whether the head can be asked, which would wait for it. Raises PoolError when it stays away."""
+        now = self._looked = time.monotonic()
+        host, _, port = self._head.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=REACH).close()
+        except OSError as error:
+            self._headless = now - self._head_seen >= HEADLESS
+            if self._headless:
+                raise PoolError(
+                    f"the head of the cluster at {self._head} is gone ({error}), and its workers with it; "
+                    "`sdesweep resume` goes on, on this cluster when it is back or on another"
+                ) from error
+            return False
+        self._head_seen = now
+        return True
+
     def _grow(self) -> None:
         """Ask for the workers that the machines which have joined can hold."""
-        self._looked = time.monotonic()
         if self._growing:
             wanted = self._demand.wanted(self._demand.room(machines()), self._work)
             while self._begun < wanted:

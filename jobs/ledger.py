@@ -115,9 +115,15 @@ def set_aside(store: Store, paths: ConfigurationPaths, failure: Failure) -> None
 def failures(store: Store, paths: ConfigurationPaths) -> list[Failure]:
     """The shards that were set aside, in index order."""
     found = []
-    for entry in store.list(paths.failed.root):
-        record = json.loads(store.get(entry.name))
-        found.append(Failure(range(record["first"], record["last"]), record["attempts"], record["error"]))
+    for name, content in store.read_all([entry.name for entry in store.list(paths.failed.root)]):
+        samples = marker_range(name)
+        if content is None or not samples:  # cleared since it was listed, or not one of ours
+            continue
+        try:
+            record = json.loads(content)
+            found.append(Failure(samples, record["attempts"], record["error"]))
+        except (ValueError, TypeError, KeyError):
+            found.append(Failure(samples, 0, f"its record {name} cannot be read"))
     return sorted(found, key=lambda failure: failure.samples.start)
 
 

@@ -12,19 +12,11 @@ from fake_pool import FakePool, Fault
 
 from cluster.account import Account, Attempted, Incident, Outcome, Tally
 from cluster.display import QUIET
-from cluster.driver import (
-    BACKOFF,
-    DRAIN_GRACE,
-    HOPELESS,
-    MAX_DIVERGED,
-    MAX_FAILURES,
-    MAX_LOSSES,
-    MAX_REPAIRS,
-    STRAGGLER_SECONDS,
-    Driver,
-)
+from cluster.driver import BACKOFF, DRAIN_GRACE, Driver
+from cluster.duplicates import STRAGGLER_SECONDS
 from cluster.pool import PoolError
 from cluster.queue import ConfigurationWork, WorkQueue
+from cluster.retries import HOPELESS, MAX_DIVERGED, MAX_FAILURES, MAX_LOSSES, MAX_REPAIRS
 from jobs.assignment import Assignment, Receipt
 
 SHARD = 8

@@ -85,6 +85,17 @@ def test_more_samples_are_added_to_those_that_are_there(filled, make_sweep):
     assert kinds(pool).count("reduce") == 2
 
 
+def test_an_edited_spec_has_folders_of_its_own_and_leaves_the_old_results(filled, make_sweep):
+    before = make_sweep()
+    old = [own_paths(before, number).root for number in range(2)]
+    kept = {entry.name: filled.get(entry.name) for root in old for entry in filled.list(root)}
+    outcome, pool, _ = run(filled, make_sweep(seed=4))
+    assert outcome.exit_code == 0
+    assert kinds(pool).count("sample") == 3  # the real images are the same whatever the seed
+    assert kept == {entry.name: filled.get(entry.name) for root in old for entry in filled.list(root)}
+    assert run(filled, before)[1].performed == []
+
+
 def test_another_metric_makes_no_image(filled, make_sweep):
     outcome, pool, _ = run(filled, make_sweep(metrics=["fid", "is"]))
     assert outcome.exit_code == 0

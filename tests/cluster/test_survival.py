@@ -9,7 +9,7 @@ import pytest
 import torch
 from local_pool import LocalPool
 
-from cluster import driver
+from cluster import driver, retries
 from cluster.display import Silence
 from cluster.prepare import prepare
 from cluster.run import run_sweep
@@ -135,8 +135,8 @@ sweep:
     assert outcome.failed == 10
     paths, key = own(broken)
     recorded = failures(store, paths)
-    assert len(recorded) == driver.HOPELESS
-    assert all(failure.attempts == driver.MAX_DIVERGED for failure in recorded)
+    assert len(recorded) == retries.HOPELESS
+    assert all(failure.attempts == retries.MAX_DIVERGED for failure in recorded)
     assert "broken" in recorded[0].error
     assert "not finite" in recorded[0].error
     assert scan(store, paths, [key]).done == []

@@ -100,6 +100,12 @@ class KillableCluster:
         for process in [*descendants(pid), pid]:
             _signal(process, signal.SIGKILL)
 
+    def kill_head(self) -> None:
+        """SIGKILL for the head's own processes."""
+        for pid in descendants(self.process.pid):
+            if "gcs_server" in name_of(pid).partition("\0")[0] or "\0--head\0" in name_of(pid):
+                _signal(pid, signal.SIGKILL)
+
     def freeze_node(self, node: int) -> None:
         """The cluster takes the node for dead, but its workers go on and may still write."""
         _signal(self.nodes[node], signal.SIGSTOP)

@@ -209,6 +209,10 @@ def test_failures_are_kept_until_cleared(store):
         Failure(range(8), 3, "Traceback: boom"),
         Failure(range(8, 16), 3, "Traceback: boom"),
     ]
+    name = PATHS.failed.marker(range(8))
+    for content in (b"{", b"[]", b"{}", b"\xff"):
+        store.put(name, content)
+        assert failures(store, PATHS)[0] == Failure(range(8), 0, f"its record {name} cannot be read")
     assert clear_failures(store, PATHS) == 2
     assert failures(store, PATHS) == []
 
