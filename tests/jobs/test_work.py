@@ -222,7 +222,7 @@ def test_what_a_sigkill_could_cost_is_never_more_than_the_interval_and_a_step(st
     assert found.count(1.0) == 8
 
 
-@pytest.mark.parametrize(("snapshot", "expected"), [(0.1, 60.0), (2.0, 200.0)])
+@pytest.mark.parametrize(("snapshot", "expected"), [(0.125, 60.0), (2.0, 200.0)])
 def test_snapshots_that_take_long_come_less_often_unless_the_spec_says_when(
     store, monkeypatch, snapshot, expected
 ):
