@@ -221,7 +221,12 @@ def run_command(spec: Path, store: Path) -> tuple[float, float]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    results = SweepResults.model_validate(json.loads(done.stdout)["results"])
+    return score_in(done.stdout)
+
+
+def score_in(printed: str) -> tuple[float, float]:
+    """The one score, and its standard error, in what `sdesweep run --json` prints."""
+    results = SweepResults.model_validate_json(json.dumps(json.loads(printed)["results"]))
     score = results.cells[0].summaries[0].final
     return score.mean, score.standard_error or 0.0
 

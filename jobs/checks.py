@@ -6,6 +6,7 @@ whatever a single value may be is said in `jobs/sections.py` and `jobs/spec.py`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 from jobs.configuration import Extractor, Model
@@ -25,6 +26,7 @@ from jobs.sections import (
     NoiseControl,
     PredictorCorrectorSteps,
     RealControl,
+    Sampler,
 )
 from jobs.spec import Settings
 
@@ -191,31 +193,47 @@ def _check_annealed_langevin(
 
 
 def _check_by_sampler(settings: Settings, model: Model) -> Iterator[Finding]:
-    """What the sampler refuses when it is built, here on the model's SDE with a network of no meaning."""
+    """What the sampler refuses when it is built."""
     if model.family != "score" or model.shape is None or isinstance(settings.sampler, NoiseControl):
         return
+    assert model.sde is not None  # every score model has one
+    smallest, largest = model.sigmas or (model.beta_min, model.beta_max)
+    assert smallest is not None
+    assert largest is not None
+    sde = (model.sde, smallest, largest, model.scales or 1000)
+    refusal = _refusal(settings.sampler, sde, model.shape, bool(model.continuous), model.fractional_labels)
+    if refusal:
+        yield ("sampler",), f"{refusal} (model {model.name})"
+
+
+@functools.lru_cache(maxsize=1024)
+def _refusal(
+    sampler: Sampler,
+    sde: tuple[str, float, float, int],
+    shape: tuple[int, int, int],
+    continuous: bool,
+    fractional_labels: bool,
+) -> str:
+    """Why a sampler cannot be built on an SDE, tried with a network of no meaning; empty where it can."""
     import torch  # takes seconds, and so do the others
 
     from sdesampling.samplers import build_sampler
     from sdesampling.score import ScoreModel
     from sdesampling.sde import SDES
 
-    assert model.sde is not None  # every score model has one
-    smallest, largest = model.sigmas or (model.beta_min, model.beta_max)
-    assert smallest is not None
-    assert largest is not None
-    hyper_parameters = settings.sampler.model_dump()
-    for name, size in (("images", (1, *model.shape)), ("known", model.shape)):
+    network = torch.nn.Linear(1, 1)
+    network.fractional_labels = fractional_labels  # type: ignore[assignment]  # as networks have it
+    hyper_parameters = sampler.model_dump()
+    for name, size in (("images", (1, *shape)), ("known", shape)):
         if name in hyper_parameters:
             hyper_parameters[name] = torch.zeros(size)
+    family, smallest, largest, N = sde
     try:
-        sde = SDES[model.sde](smallest, largest, model.scales or 1000)
-        network = torch.nn.Linear(1, 1)
-        network.fractional_labels = model.fractional_labels  # type: ignore[assignment]  # as networks have it
-        score = ScoreModel(network, sde, model.shape, continuous=bool(model.continuous))
+        score = ScoreModel(network, SDES[family](smallest, largest, N), shape, continuous=continuous)
         build_sampler(model=score, **hyper_parameters)
     except ValueError as error:
-        yield ("sampler",), f"{error} (model {model.name})"
+        return str(error)
+    return ""
 
 
 def _check_ddls(sampler: DDLS, settings: Settings) -> Iterator[Finding]:

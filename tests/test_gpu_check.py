@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import json
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 import torch
 
 from jobs.catalog import WEIGHTS
+from jobs.results import SweepResults
+from jobs.summary import gather_cell
 from sdesampling.models import load_model
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu_check.py"
@@ -99,6 +102,16 @@ def test_scores_further_apart_than_their_errors_allow_are_told(gpu_check, tmp_pa
     scores = iter([(5.0, 0.1), (6.0, 0.1)])
     (check,) = gpu_check.cell(1000, 50, "1", tmp_path)
     assert not check.passed
+
+
+def test_the_score_of_a_cell_is_read_from_what_the_command_prints(gpu_check, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent / "jobs")
+    from test_results import result
+
+    cell = gather_cell([result(value=3.5, error=0.25)], expected=1)
+    results = SweepResults(sweep="s", description="", rows=("row",), columns=("column",), cells=(cell,))
+    printed = json.dumps({"exit_code": 0, "results": json.loads(results.model_dump_json())})
+    assert gpu_check.score_in(printed) == (3.5, 0.25)
 
 
 def test_without_a_gpu_it_says_so(gpu_check, capsys, monkeypatch):
