@@ -140,7 +140,10 @@ def _check_predictor_corrector(sampler: PredictorCorrectorSteps, model: Model | 
             "'ancestral' is defined for VE and VP only, and this model is sub-VP; try 'reverse_diffusion'"
         )
         yield ("sampler", "predictor"), message
-    if model.beta_max is not None and sampler.steps <= model.beta_max:
+    discrete = sampler.predictor not in ("euler_maruyama", "none") and model.sde == "vp"
+    if (discrete or sampler.corrector != "none" or not model.continuous) and sampler.steps <= (
+        model.beta_max or 0
+    ):
         message = f"{sampler.steps} is too few: VP needs more steps than beta_max = {model.beta_max:g}"
         yield ("sampler", "steps"), message
 
@@ -203,7 +206,9 @@ def _check_by_sampler(settings: Settings, model: Model) -> Iterator[Finding]:
     sde = (model.sde, smallest, largest, model.scales or 1000)
     refusal = _refusal(settings.sampler, sde, model.shape, bool(model.continuous), model.fractional_labels)
     if refusal:
-        yield ("sampler",), f"{refusal} (model {model.name})"
+        written = settings.sampler.model_fields_set
+        key = next((name for name in sorted(written) if f"{name} = " in refusal), None)
+        yield ("sampler", key) if key else ("sampler",), f"{refusal} (model {model.name})"
 
 
 @functools.lru_cache(maxsize=1024)

@@ -125,7 +125,7 @@ class EDM(SamplerKind):
         usual = max(USUAL_RANGE[0], self._sigma(self.model.sde.sampling_eps))
         highest = min(USUAL_RANGE[1], self.largest) if sigma_max is None else sigma_max
         lowest = usual if sigma_min is None else sigma_min
-        room = 1 + 1e-6  # for limits that were printed and read again
+        room = 1 + 1e-5  # for limits that were printed with six digits and read again
         if not smallest / room <= lowest < highest <= self.largest * room:
             raise ValueError(
                 f"sigma_min = {lowest:g}, sigma_max = {highest:g}: must be ascending and inside the model's "

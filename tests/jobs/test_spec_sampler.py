@@ -213,19 +213,35 @@ def test_the_last_time_is_settled(folder: Path, kind: str):
             "sampler.sigma_max: 1 is not above",
         ),
         ("ve", "{kind: edm, sigma_max: 1.0, sigma_min: 2.0}", "sampler.sigma_max: 1 is not above"),
-        ("ve", "{kind: edm, sigma_max: 60}", "sampler: sigma_min = 0.0100007, sigma_max = 60: must be"),
-        ("ve", "{kind: edm, sigma_min: 0.001}", "sampler: sigma_min = 0.001, sigma_max = 8: must be"),
-        ("vp", "{kind: edm, sigma_max: 200}", "sampler: sigma_min = 0.010486, sigma_max = 200: must be"),
+        (
+            "ve",
+            "{kind: edm, sigma_max: 60}",
+            "sampler.sigma_max: sigma_min = 0.0100007, sigma_max = 60: must be",
+        ),
+        (
+            "ve",
+            "{kind: edm, sigma_min: 0.001}",
+            "sampler.sigma_min: sigma_min = 0.001, sigma_max = 8: must be",
+        ),
+        (
+            "vp",
+            "{kind: edm, sigma_max: 200}",
+            "sampler.sigma_max: sigma_min = 0.010486, sigma_max = 200: must be",
+        ),
         (
             "subvp",
             "{kind: edm, sigma_min: 0.000001}",
-            "sampler: sigma_min = 1e-06, sigma_max = 80: must be ascending",
+            "sampler.sigma_min: sigma_min = 1e-06, sigma_max = 80: must be ascending",
         ),
-        ("vp", "{kind: edm, sigma_max: 0.005}", "sampler: sigma_min = 0.010486, sigma_max = 0.005: must be"),
+        (
+            "vp",
+            "{kind: edm, sigma_max: 0.005}",
+            "sampler.sigma_max: sigma_min = 0.010486, sigma_max = 0.005: must be",
+        ),
         (
             "ve",
             "{kind: annealed_langevin, sigma_min: 9}",
-            "sampler: sigma_min = 9.0, sigma_max = 8.0: must be",
+            "sampler.sigma_min: sigma_min = 9.0, sigma_max = 8.0: must be",
         ),
         ("ve", "{kind: ode, interpolate: 2}", "group_size: 3 is no multiple of sampler.interpolate 2"),
         (
@@ -387,6 +403,17 @@ def test_scores_of_images_that_depend_on_each_other_say_so(folder: Path, sampler
     warnings = provenance.warnings(found, found.extractors[0], (), 1248)
     expected = [f"images come in runs of {together} that depend on each other"] if together else []
     assert [warning.split(" (")[0] for warning in warnings] == expected
+
+
+def test_few_steps_are_possible_where_no_discrete_beta_takes_part(folder: Path):
+    steps = "predictor: euler_maruyama, corrector: none, steps: 5"
+    assert configured(folder, f"{{kind: predictor_corrector, {steps}}}", "vp").model.continuous
+    steps = "predictor: reverse_diffusion, corrector: none, steps: 5"
+    configured(folder, f"{{kind: predictor_corrector, {steps}}}", "subvp")
+    (problem,) = problems_of(
+        folder, SPEC.format(model="vp", sampler=f"{{kind: predictor_corrector, {steps}}}", stages="")
+    )
+    assert problem.startswith("sampler.steps: 5 is too few")
 
 
 @pytest.mark.parametrize(
