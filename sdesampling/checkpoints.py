@@ -71,13 +71,12 @@ class Checkpoint:
             check_tensors(f"not {name}", raw, expected)
         except ModelError as error:
             raise CheckpointError(f"it holds {whose(self.raw)}, {error}") from None
-        raw |= _sigmas(raw, network)
-        tensors = raw if weights == "raw" else {**raw, **self._averages(network)}
+        tensors = {**raw, **({} if weights == "raw" else self._averages(network))}
         for tensor_name, tensor in tensors.items():
-            if not tensor.isfinite().all():
-                raise CheckpointError(
-                    f"its {tensor_name} holds NaN or infinity: the training diverged, or the file is damaged"
-                )
+            problem = _unusable(tensor, expected[tensor_name])
+            if problem:
+                raise CheckpointError(f"its {tensor_name} {problem}")
+        tensors |= _sigmas(tensors, network)
         network.load_state_dict(tensors)
         return network.eval()
 
@@ -227,6 +226,17 @@ def _what(content: Any) -> str:
     if isinstance(content, list | tuple):
         return f"a list of {len(content)}"
     return f"a {type(content).__name__}"
+
+
+def _unusable(tensor: Tensor, expected: Tensor) -> str:
+    """What is wrong with the numbers of a tensor of the right shape; empty where nothing is."""
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+        return "is sparse, quantised or without numbers: save it as a plain tensor"
+    if tensor.is_complex() or tensor.is_floating_point() != expected.is_floating_point():
+        return f"holds {tensor.dtype} in place of {expected.dtype}"
+    if not tensor.isfinite().all():
+        return "holds NaN or infinity: the training diverged, or the file is damaged"
+    return ""
 
 
 def _sigmas(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:

@@ -246,12 +246,22 @@ def test_prefixes_of_wrappers_are_taken_off(tmp_path, prefix):
     read_checkpoint(tmp_path / "wrapped.pth").network(DISCRETE, "raw")
 
 
-def test_weights_that_are_not_finite_are_refused_by_name(tmp_path):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weight: weight * float("nan"), "holds NaN or infinity"),
+        (lambda weight: weight.to_sparse(), "is sparse, quantised or without numbers"),
+        (lambda weight: weight.to("meta"), "is sparse, quantised or without numbers"),
+        (lambda weight: weight.to(torch.complex64), "holds torch.complex64 in place of torch.float32"),
+        (lambda weight: weight.int(), "holds torch.int32 in place of torch.float32"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_refused_by_name(tmp_path, change, message):
     state = DISCRETE.networks()["network"].state_dict()
-    state["all_modules.2.weight"][0, 0] = float("nan")
-    torch.save(state, tmp_path / "diverged.pth")
-    with pytest.raises(CheckpointError, match=r"its all_modules\.2\.weight holds NaN or infinity"):
-        read_checkpoint(tmp_path / "diverged.pth").network(DISCRETE, "raw")
+    state["all_modules.2.weight"] = change(state["all_modules.2.weight"])
+    torch.save(state, tmp_path / "wrong.pth")
+    with pytest.raises(CheckpointError, match=rf"its all_modules\.2\.weight {message}"):
+        read_checkpoint(tmp_path / "wrong.pth").network(DISCRETE, "raw")
 
 
 def test_a_byte_that_changed_on_the_way_is_noticed(tmp_path):
