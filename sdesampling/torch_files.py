@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -42,7 +43,8 @@ def load_weight_file(path: Path) -> Any:
     if start.startswith(_ZIP):
         _check_archive(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMPY_NUMBERS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is damaged, or a pickle of more than tensors and plain data, which is never loaded"
@@ -55,6 +57,14 @@ def load_weight_file(path: Path) -> Any:
         raise CheckpointError(f"{path} is damaged or truncated: {_first_line(error)}") from error
 
 
+_scalar = np.float64(0).__reduce__()[0]  # NumPy's own function for reading one
+#: Single numbers of NumPy, as training loops keep scores and rates, by the names of NumPy 2 and 1.
+_NUMPY_NUMBERS: list[Any] = [
+    np.dtype,
+    _scalar,
+    (_scalar, "numpy.core.multiarray.scalar"),
+    *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"},
+]
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # first bytes of torch.save's files, since PyTorch 1.6 and before
 
 #: What files that are taken for weights begin with.

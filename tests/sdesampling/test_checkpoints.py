@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from golden_networks import GOLDEN, golden_array, golden_config, relative_error
@@ -273,3 +274,11 @@ def test_a_byte_that_changed_on_the_way_is_noticed(tmp_path):
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"damaged .*: copy or download it again"):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_single_numbers_of_numpy_are_plain_data(tmp_path, zipped):
+    state = DISCRETE.networks()["network"].state_dict()
+    content = {"state_dict": state, "best": np.float64(2.5), "epoch": np.int64(3)}
+    torch.save(content, tmp_path / "numbers.pth", _use_new_zipfile_serialization=zipped)
+    read_checkpoint(tmp_path / "numbers.pth").network(DISCRETE, "raw")
