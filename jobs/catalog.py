@@ -368,7 +368,15 @@ def resolve_reference(section: DataSet, folder: Path, named: Collection[str] = (
         )
     if section.path is not None and (unset := unset_variable(section.path)):
         return Resolved(section, missing=(_set_variable(unset, section.name),))
-    return Resolved(resolve_data_set(section, folder))
+    found = resolve_data_set(section, folder)
+    if found.path is not None:
+        from jobs.datasets import DatasetError, find_dataset  # imports pyarrow
+
+        try:
+            find_dataset(found.name, found.path, found.split)
+        except DatasetError as error:
+            raise UnresolvedError(str(error), "path") from None
+    return Resolved(found)
 
 
 def resolve_images(section: DataSet, folder: Path) -> Resolved[Model]:

@@ -40,6 +40,8 @@ BUILT_IN = ("digits", "digits-train", "digits-heldout")
 
 #: Opens a display of progress over so many images; what it yields is told how many more are done.
 Reading = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+#: Opens a data set; whether unreadable images are skipped.
+Opening = Callable[[bool, Reading], "Dataset | StreamedImages"]
 
 
 def _unseen(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
@@ -137,32 +139,37 @@ def open_dataset(
     Raises:
         DatasetError: unknown name, missing path, no images, or images that cannot be used, all of them named.
     """
+    return find_dataset(name, path, split)(skip_unreadable, reading)
+
+
+def find_dataset(name: str, path: str | Path | None, split: str | None) -> Opening:
+    """What opens a data set, of which no image is read yet. Raises DatasetError where there can be none."""
     if path is None:
         if name not in BUILT_IN:
             raise DatasetError(
                 f"unknown data set {name!r}: built in are {', '.join(BUILT_IN)}; for any other give a path"
             )
-        return read_digits(None if name == "digits" else name.removeprefix("digits-"))
+        return lambda skip, reading: read_digits(None if name == "digits" else name.removeprefix("digits-"))
     if str(path).startswith(HUB):
-        return _open_hub(name, str(path).removeprefix(HUB), split, skip_unreadable, reading)
+        return partial(_open_hub, name, str(path).removeprefix(HUB), split)
     path = Path(path)
     if not path.exists():
         raise DatasetError(f"{name}: no such file or folder: {path}")
     if is_cifar(path):
-        return Dataset(name, *read_cifar(name, path, split))
+        return lambda skip, reading: Dataset(name, *read_cifar(name, path, split))
     shards = sorted(path.glob("*.parquet")) if path.is_dir() else []
     if shards:
-        return _open_parquet(name, _of_split(name, shards, split), skip_unreadable, reading)
+        return partial(_open_parquet, name, _of_split(name, shards, split))
     if split is not None and not _is_of_split(path, split):
         raise DatasetError(f"{name}: {path} has no splits to choose {split!r} from")
     if path.is_dir():
-        return _open_folder(name, path, skip_unreadable, reading)
+        return partial(_open_folder, name, path)
     if path.suffix == ".parquet":
-        return _open_parquet(name, [path], skip_unreadable, reading)
+        return partial(_open_parquet, name, [path])
     if path.suffix == ".npz" or zipfile.is_zipfile(path):
-        return _open_npz(name, path)
+        return lambda skip, reading: _open_npz(name, path)
     if is_idx(path):
-        return Dataset(name, read_idx(name, path))
+        return lambda skip, reading: Dataset(name, read_idx(name, path))
     raise DatasetError(
         f"{name}: {path} is neither a folder nor a .parquet, .npz or idx file, nor an archive of CIFAR"
     )

@@ -8,6 +8,7 @@ anchors unfold to is bounded, so it cannot fill the memory. Knows no sampler: ch
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -161,8 +162,20 @@ _PlainConstructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor
 def _with_text_keys(value: Any) -> Any:
     """Nested data whose mappings have text as keys: a level may be written 100, a row 2024-01-01."""
     if isinstance(value, Mapping):
-        return {level_text(key): _with_text_keys(item) for key, item in value.items()}
-    return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
+        return {_printable(level_text(key)): _with_text_keys(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_text_keys(item) for item in value]
+    return _printable(value) if isinstance(value, str) else value
+
+
+def _printable(text: str) -> str:
+    """Refuse characters that steer a terminal, and halves of characters, which no file can hold."""
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t":
+            raise _UnusableError(
+                "", f"the character U+{ord(character):04X} may not stand in text: {show(text)}"
+            )
+    return text
 
 
 def _nodes(value: object, limit: int) -> int:

@@ -158,6 +158,7 @@ def test_the_time_grid_ends_where_the_library_says(folder: Path, family: str, ep
             "reference: unknown reference 'digits-trian' is not one of digits, "
             "digits-train, digits-heldout; did you mean 'digits-train'?",
         ),
+        ("reference: {name: x, path: models/ve.safetensors}", "reference.path: x: "),
         ("reference: {name: x, path: no/such}", "reference.path: 'no/such': nothing is at "),
         ("reference: {name: ../x, path: no}", "reference.name: '../x' is no name here: it must match "),
         ("model: ../../etc/passwd", "model: '../../etc/passwd' is no name here: it must match "),
@@ -342,6 +343,8 @@ def test_yaml_1_2_numbers_and_text(folder: Path):
         ("a: *b", "line 1: found undefined alias"),
         ("%YAML 1.1\n---\na: yes", "line 1: directives (%) are refused: a spec always is YAML 1.2"),
         ("a: 1\nb: 'a\0b'", "line 2: the character U+0000 may not stand in YAML"),
+        ('a: "\\e[31mred"', "the character U+001B may not stand in text: '\\x1b[31mred'"),
+        ('a: ["\\ud800"]', "the character U+D800 may not stand in text: '\\ud800'"),
         ("a: " + "9" * 5000, "holds a number that cannot be read: Exceeds the limit"),
         ("a: 1\nb: " + "[" * 5000, "line 2: is nested more than 50 deep"),
         ("# nothing\n", "a spec is a mapping of keys, such as `name: trial`; this is empty"),
