@@ -6,12 +6,12 @@ whatever a single value may be is said in `jobs/sections.py` and `jobs/spec.py`.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 
 from jobs.configuration import Extractor, Model
 from jobs.paths import SPAN
 from jobs.problems import Location
+from jobs.refusals import refusal
 from jobs.requirements import why_not
 from jobs.sections import (
     DDLS,
@@ -26,7 +26,6 @@ from jobs.sections import (
     NoiseControl,
     PredictorCorrectorSteps,
     RealControl,
-    Sampler,
 )
 from jobs.spec import Settings
 
@@ -53,8 +52,11 @@ FAMILIES = {
 def check(settings: Settings, model: Model | None, extractors: Sequence[Extractor]) -> list[Finding]:
     """What is wrong with one cell. `model` is None where the spec's model could not be resolved."""
     found = list(_check(settings, model, extractors))
-    if not found and model is not None:
-        found += _check_by_sampler(settings, model)
+    if not found and model is not None and (refused := refusal(settings.sampler, model)):
+        key = next(
+            (name for name in sorted(settings.sampler.model_fields_set) if f"{name} = " in refused), ""
+        )
+        found.append((("sampler", key) if key else ("sampler",), f"{refused} (model {model.name})"))
     return found
 
 
@@ -140,10 +142,9 @@ def _check_predictor_corrector(sampler: PredictorCorrectorSteps, model: Model | 
             "'ancestral' is defined for VE and VP only, and this model is sub-VP; try 'reverse_diffusion'"
         )
         yield ("sampler", "predictor"), message
-    discrete = sampler.predictor not in ("euler_maruyama", "none") and model.sde == "vp"
-    if (discrete or sampler.corrector != "none" or not model.continuous) and sampler.steps <= (
-        model.beta_max or 0
-    ):
+    steps_of_ddpm = model.sde == "vp" and sampler.predictor not in ("euler_maruyama", "none")
+    needs_alphas = steps_of_ddpm or sampler.corrector != "none" or not model.continuous
+    if model.beta_max is not None and needs_alphas and sampler.steps <= model.beta_max:
         message = f"{sampler.steps} is too few: VP needs more steps than beta_max = {model.beta_max:g}"
         yield ("sampler", "steps"), message
 
@@ -193,52 +194,6 @@ def _check_annealed_langevin(
         for key, usual in (("schedule", "geometric"), ("sigma_max", None), ("sigma_min", None)):
             if getattr(sampler, key) != usual:
                 yield ("sampler", key), own
-
-
-def _check_by_sampler(settings: Settings, model: Model) -> Iterator[Finding]:
-    """What the sampler refuses when it is built."""
-    if model.family != "score" or model.shape is None or isinstance(settings.sampler, NoiseControl):
-        return
-    assert model.sde is not None  # every score model has one
-    smallest, largest = model.sigmas or (model.beta_min, model.beta_max)
-    assert smallest is not None
-    assert largest is not None
-    sde = (model.sde, smallest, largest, model.scales or 1000)
-    refusal = _refusal(settings.sampler, sde, model.shape, bool(model.continuous), model.fractional_labels)
-    if refusal:
-        written = settings.sampler.model_fields_set
-        key = next((name for name in sorted(written) if f"{name} = " in refusal), None)
-        yield ("sampler", key) if key else ("sampler",), f"{refusal} (model {model.name})"
-
-
-@functools.lru_cache(maxsize=1024)
-def _refusal(
-    sampler: Sampler,
-    sde: tuple[str, float, float, int],
-    shape: tuple[int, int, int],
-    continuous: bool,
-    fractional_labels: bool,
-) -> str:
-    """Why a sampler cannot be built on an SDE, tried with a network of no meaning; empty where it can."""
-    import torch  # takes seconds, and so do the others
-
-    from sdesampling.samplers import build_sampler
-    from sdesampling.score import ScoreModel
-    from sdesampling.sde import SDES
-
-    network = torch.nn.Linear(1, 1)
-    network.fractional_labels = fractional_labels  # type: ignore[assignment]  # as networks have it
-    hyper_parameters = sampler.model_dump()
-    for name, size in (("images", (1, *shape)), ("known", shape)):
-        if name in hyper_parameters:
-            hyper_parameters[name] = torch.zeros(size)
-    family, smallest, largest, N = sde
-    try:
-        score = ScoreModel(network, SDES[family](smallest, largest, N), shape, continuous=continuous)
-        build_sampler(model=score, **hyper_parameters)
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def _check_ddls(sampler: DDLS, settings: Settings) -> Iterator[Finding]:
