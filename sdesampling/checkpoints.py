@@ -247,7 +247,7 @@ def _sigmas(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tens
     if "sigmas" not in tensors:
         return {}
     stored, expected = tensors["sigmas"], network.get_buffer("sigmas")
-    rounding = torch.finfo(stored.dtype).eps if stored.is_floating_point() else 0.0
+    rounding = torch.finfo(stored.dtype).eps
     if not torch.allclose(stored.double(), expected.double(), rtol=max(1e-4, rounding), atol=0):
         raise CheckpointError(
             f"the checkpoint's noise scales run from {stored[0]:g} to {stored[-1]:g}, the configuration's "
