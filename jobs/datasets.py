@@ -36,7 +36,10 @@ from jobs.sections import DataSet
 __all__ = ["BUILT_IN", "HUB", "Dataset", "DatasetError", "open_dataset", "read_dataset", "read_digits"]
 
 HUB = "datasets:"  # begins the path of a data set that the library `datasets` loads
+ROWS = 256  # images that are read at a time
 BUILT_IN = ("digits", "digits-train", "digits-heldout")
+
+PICKLES = (".pkl", ".pickle", ".pt", ".pth")
 
 #: Opens a display of progress over so many images; what it yields is told how many more are done.
 Reading = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -61,7 +64,7 @@ class Dataset:
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
             raise DatasetError(
                 f"{self.name}: images must be uint8 (count, channels, height, width), "
-                f"got {self.images.dtype} {self.images.shape}"
+                f"got {self.images.dtype} {self.images.shape}: save bytes, as floor(255 x) of x in [0, 1]"
             )
         if len(self.images) == 0:
             raise DatasetError(f"{self.name}: holds no images")
@@ -109,8 +112,10 @@ def in_memory(found: Dataset | StreamedImages) -> Dataset:
     if isinstance(found, Dataset):
         return found
     images = np.empty((len(found), *found.shape), np.uint8)
-    for number, image in enumerate(found.rows(0)):
-        images[number] = image
+    first = 0
+    for block in found.blocks(range(len(found)), ROWS):
+        images[first : first + len(block)] = block
+        first += len(block)
     return Dataset(found.name, images, found.labels, found.skipped)
 
 
@@ -155,6 +160,11 @@ def find_dataset(name: str, path: str | Path | None, split: str | None) -> Openi
     path = Path(path)
     if not path.exists():
         raise DatasetError(f"{name}: no such file or folder: {path}")
+    if path.suffix in PICKLES:
+        raise DatasetError(
+            f"{name}: {path} is a pickle, which can run code and is not read: open it where it is trusted, "
+            "and save numpy.savez(FILE, images=...), or mu=..., sigma=... of statistics"
+        )
     if is_cifar(path):
         return lambda skip, reading: Dataset(name, *read_cifar(name, path, split))
     shards = sorted(path.glob("*.parquet")) if path.is_dir() else []

@@ -56,6 +56,10 @@ def decode(payload: bytes | None) -> np.ndarray:
             pixels = np.asarray(image) if mode in ("L", "RGB") else None
     except SwollenError:
         raise
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            "not a readable image (of no known format, or cut off): fetch it again, or take it out"
+        ) from error
     except _UNREADABLE as error:
         raise ValueError(f"not a readable image ({error}): fetch it again, or take it out") from error
     if frames > 1:

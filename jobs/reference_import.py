@@ -69,8 +69,8 @@ def read_statistics(name: str, path: Path) -> Statistics:
         zlib.error,
     ) as error:
         raise DatasetError(
-            f"{name}: {path} is no readable npz archive ({error}); pickled statistics are not read: "
-            "save them again with numpy.savez(FILE, mu=..., sigma=...)"
+            f"{name}: {path} is no readable npz archive ({error}); pickles can run code and are not read: "
+            "open them where they are trusted, and save numpy.savez(FILE, mu=..., sigma=...)"
         ) from error
     key = next((key for key in FEATURES if key in arrays), None)
     if key is not None:

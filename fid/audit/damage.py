@@ -31,9 +31,9 @@ def change_values(images: Images, function: Callable[[Array], Array]) -> Images:
     return as_uint8(255 * function(np.arange(256) / 255))[images]
 
 
-def grey(images: Images) -> Images:
-    """Brightness (ITU-R 601) in all three channels."""
-    brightness = np.einsum("nchw,c->nhw", images.astype(np.float64), np.array([0.299, 0.587, 0.114]))
+def grey(images: Images, weights: tuple[float, float, float] = (0.299, 0.587, 0.114)) -> Images:
+    """A mixture of the channels in all three of them; by default brightness (ITU-R 601)."""
+    brightness = np.einsum("nchw,c->nhw", images.astype(np.float64), np.array(weights))
     return np.repeat(as_uint8(brightness)[:, None], 3, axis=1)
 
 
@@ -88,6 +88,41 @@ def _coded(sheet: Images, quality: float) -> Images:
         buffer, "JPEG", quality=round(quality)
     )
     return np.asarray(Image.open(buffer, formats=["JPEG"]))
+
+
+def webp(images: Images, quality: float) -> Images:
+    """Images as lossy WEBP and back, one by one: its blocks are predicted from their neighbours."""
+    if images.shape[1] not in (1, 3):
+        return images
+    changed = []
+    for pixels in np.repeat(images, 3 // images.shape[1], axis=1).transpose(0, 2, 3, 1):
+        buffer = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "WEBP", quality=round(quality))
+        back = Image.open(buffer, formats=["WEBP"]).convert("RGB" if images.shape[1] == 3 else "L")
+        changed.append(np.atleast_3d(np.asarray(back)).transpose(2, 0, 1))
+    return np.stack(changed)
+
+
+def impulses(images: Images, share: float, values: tuple[int, ...]) -> Images:
+    """A share of the pixels, at random places, have one of the values in all channels."""
+    generator = np.random.default_rng(len(images))
+    place = (len(images), 1, *images.shape[2:])
+    hit = generator.random(place) < share
+    return np.where(hit, generator.choice(np.array(values, np.uint8), place), images)
+
+
+def blurred(images: Images, deviation: float) -> Images:
+    """Images smoothed by a Gaussian of a standard deviation in pixels; borders are continued."""
+    reach = max(1, round(4 * deviation))
+    weights = torch.exp(-torch.arange(-reach, reach + 1).double().square() / (2 * deviation**2))
+    weights /= weights.sum()
+    x = torch.from_numpy(np.ascontiguousarray(images)).double()
+    for axis in (2, 3):
+        side = images.shape[axis]
+        padded = x.index_select(axis, torch.arange(-reach, side + reach).clamp(0, side - 1))
+        parts = (weight * padded.narrow(axis, at, side) for at, weight in enumerate(weights))
+        x = torch.stack(list(parts)).sum(dim=0)
+    return as_uint8(x.numpy())
 
 
 def palette(images: Images, colours: float) -> Images:

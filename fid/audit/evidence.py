@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fid.audit.explain import SURE, Explanation, explain, features_of, outputs_of
+from fid.audit.looks import differing
 from fid.audit.provenance import Provenance, provenance
 from fid.audit.sampling import condensed, jackknife
 from fid.control import Control, Distance, Rows, measure, real_control, subset
@@ -252,6 +253,15 @@ class Evidence:
             suspect,
             features if self.generated.finite_features is self.generated.features else (None, None),
         )
+
+    @cached_property
+    def unnamed(self) -> tuple[str, ...]:
+        """Statistics of pixels that differ, most first, where no known fault explains the images."""
+        if self.generated.images is None or self.reference.images is None:
+            return ()
+        if any(found.complete for found in self.image_faults) or not (self.off or self.extractor is None):
+            return ()
+        return differing(self.generated.images, self.reference.images, self.seed)
 
     @cached_property
     def levelled(self) -> tuple[ImageSet, ImageSet]:

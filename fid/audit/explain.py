@@ -8,34 +8,31 @@ It must not know what a verdict is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fid.audit import pixels
-from fid.audit.faults import Family, Fault, Images, families_for
+from fid.audit.families import families_for
+from fid.audit.faults import Family, Fault, Images
+from fid.audit.looks import LEAST, SCREENED, Candidate, Looks, Side
 from fid.audit.sampling import condensed, jackknife
 from fid.control import Rows, measure, real_control, subset
 from fid.extractors import Extractor
 
-LEAST = 16  # images of a side, below which nothing is said
 GLANCED = 32  # images of a side whose pixel statistics choose families of faults
-SCREENED = 200  # images of a side whose pixel statistics choose the strength
+WEIGHED = 1000  # images of a side whose pixel statistics choose between the last candidates
 GLANCED_FEATURES = 256  # images of a side whose features choose among faults that pixels do not show
+REFINED = 6  # families of candidates whose strength is sought,
+NEAR = 4  # if they leave at most so many times what the best leaves
 CONFIRMED = 3  # families of candidates whose features are computed, best first
 ROUNDS = 3  # faults that may lie on top of each other
 BATCH = 256
-PERMUTATIONS = 500  # of images between the sides: the largest distance is passed by chance once in 500
-HALVES = 20  # of the reference, for the distance of looks that real images have
 LEFT = 0.1  # share of the distance of looks that a fault may leave when its strength is not met exactly
 SURE = 4.0  # standard errors, as `finding.SIGNIFICANT`
-SCALE_FLOOR = 0.1  # a statistic that hardly varies among real images counts in visible steps
-
-Side = Literal["generated", "reference"]
+MOST = 2 / 3  # share of the distance of looks that faults must take away to be named
+HALF = 0.5  # share of the points, beyond chance, that a fault must explain which is taken for the whole
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,8 @@ class Explanation:
         contribution: points of the distance that vanish; None without an extractor.
         error: its standard error.
         excess: points by which the same images were off before, over real data at the same numbers.
+        alike: other faults that would look the same, to within chance.
+        trait: most of the difference stays, whatever else was found: this is a trait of some other fault.
     """
 
     fault: Fault
@@ -61,6 +60,8 @@ class Explanation:
     contribution: float | None = None
     error: float | None = None
     excess: float | None = None
+    alike: tuple[str, ...] = ()
+    trait: bool = False
 
 
 def features_of(extractor: Extractor, images: Images) -> Rows:
@@ -77,87 +78,6 @@ def outputs_of(extractor: Extractor, images: Images) -> tuple[Rows, Rows | None]
     logits = [block.logits.numpy() for block in blocks if block.logits is not None]
     features = np.concatenate([block.features.numpy() for block in blocks])
     return features, np.concatenate(logits) if logits else None
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    fault: Fault
-    side: Side
-    look: float
-
-
-class _Looks:
-    """Pixel statistics of both sides on one scale, and what faults do to them.
-
-    Distances are those of Gaussians with diagonal covariances, each named statistic for itself; their sum
-    counts each by log(1 + distance), so that a fault which explains nine of ten statistics is not outdone by
-    the tenth, where its strength is not met exactly.
-    """
-
-    def __init__(self, generated: Images, reference: Images, seed: int) -> None:
-        self.images: dict[Side, Images] = {"generated": generated, "reference": reference}
-        self._seed = seed
-        found = pixels.statistics(reference)
-        self._widths = [values.shape[1] for values in found.values()]
-        scale = np.concatenate([values.std(axis=0) for values in found.values()])
-        self._scale = np.maximum(scale, SCALE_FLOOR) * np.sqrt(np.repeat(self._widths, self._widths))
-        self._starts = np.cumsum([0, *self._widths[:-1]])
-        self._rows = {"generated": self._of(generated), "reference": self._of(reference)}
-
-    def _of(self, images: Images) -> Rows:
-        return np.concatenate(list(pixels.statistics(images).values()), axis=1) / self._scale
-
-    def _distance(self, first: Rows, second: Rows) -> float:
-        squares = np.square(first.mean(axis=0) - second.mean(axis=0))
-        squares += np.square(first.std(axis=0) - second.std(axis=0))
-        return float(np.log1p(np.add.reduceat(squares, self._starts)).sum())
-
-    @cached_property
-    def before(self) -> float:
-        """Distance of the two sides as they are."""
-        return self._distance(self._rows["generated"], self._rows["reference"])
-
-    def _changed(self, fault: Fault, side: Side) -> tuple[Rows, Rows]:
-        """Rows of both sides after the one that is not `side` was damaged alike."""
-        if side == "generated":
-            return self._rows["generated"], self._of(fault.apply(self.images["reference"]))
-        return self._of(fault.apply(self.images["generated"])), self._rows["reference"]
-
-    def try_out(self, fault: Fault, side: Side) -> _Candidate:
-        """A fault of one side with the distance that it leaves."""
-        return _Candidate(fault, side, self._distance(*self._changed(fault, side)))
-
-    def chance(self) -> float:
-        """The largest of the distances when images change sides at random, again and again."""
-        rows = np.concatenate([self._rows["generated"], self._rows["reference"]])
-        return max(self._of_splits(rows, len(self._rows["generated"]), PERMUTATIONS))
-
-    def control(self) -> tuple[float, float]:
-        """Mean and spread of the distance of random halves of the reference, brought to these counts."""
-        rows = self._rows["reference"]
-        half = len(rows) // 2
-        values = self._of_splits(rows, half, HALVES)
-        here = 1 / half + 1 / (len(rows) - half)
-        scale = (1 / len(self._rows["generated"]) + 1 / len(rows)) / here
-        return float(np.mean(values)) * scale, float(np.std(values, ddof=1)) * scale
-
-    def _of_splits(self, rows: Rows, first: int, repeats: int) -> list[float]:
-        """Distances of random parts of `first` rows to the rest, by sums over the parts."""
-        generator = np.random.default_rng(self._seed)
-        chosen = np.zeros((repeats, len(rows)))
-        chosen[:, :first] = 1
-        chosen = generator.permuted(chosen, axis=1)
-        sums, squares = chosen @ rows, chosen @ np.square(rows)
-        rest = len(rows) - first
-        means = sums / first, (rows.sum(axis=0) - sums) / rest
-        seconds = squares / first, (np.square(rows).sum(axis=0) - squares) / rest
-        spreads = [
-            np.sqrt(np.maximum(second - np.square(mean), 0))
-            for second, mean in zip(seconds, means, strict=True)
-        ]
-        apart = np.square(means[0] - means[1]) + np.square(spreads[0] - spreads[1])
-        distances: list[float] = np.log1p(np.add.reduceat(apart, self._starts, axis=1)).sum(axis=1).tolist()
-        return distances
 
 
 def explain(
@@ -189,14 +109,14 @@ def explain(
     found: list[Explanation] = []
     excess: float | None = None
     for _ in range(ROUNDS):
-        looks = _Looks(ours[:SCREENED], theirs[:SCREENED], seed)
+        looks = Looks(ours[:SCREENED], theirs[:SCREENED], seed)
         if not suspect and looks.before <= looks.chance():
             break
         judge = None if extractor is None else _Judge(extractor, ours, theirs, known, seed)
         if judge is not None and excess is None:
             excess = judge.excess
-        glance = _Looks(ours[:GLANCED], theirs[:GLANCED], seed)
-        ranked = _ranked(glance, looks, families)
+        glance = Looks(ours[:GLANCED], theirs[:GLANCED], seed)
+        ranked = _ranked(glance, looks, Looks(ours[:WEIGHED], theirs[:WEIGHED], seed), families)
         explanation = _best(looks, ranked, judge, excess)
         if explanation is None and judge is not None and suspect:
             explanation = _unseen(looks, families, judge)
@@ -210,16 +130,26 @@ def explain(
         else:
             ours, known[0] = explanation.fault.apply(ours), None
         families = [family for family in families if family is not explanation.fault.family]
-    return tuple(found)
+    whole = any(one.complete for one in found)
+    return tuple(replace(one, trait=not whole and _left(one) > 1 - MOST) for one in found)
+
+
+def _left(explanation: Explanation) -> float:
+    """Share of the distance of looks, beyond that of real images, that a fault leaves."""
+    before, after, normal = explanation.look
+    return (after - normal) / max(before - normal, 1e-9)
 
 
 def _best(
-    looks: _Looks,
-    ranked: list[_Candidate],
+    looks: Looks,
+    ranked: list[Candidate],
     judge: _Judge | None,
     excess: float | None,
 ) -> Explanation | None:
-    """The fault that explains the looks, or else most of the distance, if any does."""
+    """The fault that explains the looks, or else most of the distance, if any does.
+
+    One that leaves the looks of real images but most of the points explains a part only.
+    """
     normal, spread = looks.control()
     confirmed = []
     chance = SURE * spread
@@ -229,6 +159,8 @@ def _best(
         left = candidate.look - normal
         complete = left <= max(chance, LEFT * (looks.before - normal))
         gain, error = (None, None) if judge is None else judge.gain(candidate.fault, candidate.side)
+        if judge is not None and gain is not None and judge.excess - gain > SURE * (error or 0.0):
+            complete &= gain >= HALF * judge.excess
         explanation = Explanation(
             candidate.fault,
             candidate.side,
@@ -240,13 +172,16 @@ def _best(
             excess,
         )
         if complete:
-            return explanation
+            others = [
+                one for one in ranked[:CONFIRMED] if one is not candidate and one.look - normal <= chance
+            ]
+            return replace(explanation, alike=tuple(one.fault.name for one in others))
         if gain is None or error is None or gain > SURE * error:
             confirmed.append(explanation)
     return max(confirmed, key=lambda one: one.contribution or 0.0, default=None)
 
 
-def _unseen(looks: _Looks, families: list[Family], judge: _Judge) -> Explanation | None:
+def _unseen(looks: Looks, families: list[Family], judge: _Judge) -> Explanation | None:
     """The fault that features tell and statistics of pixels do not, if any explains the distance."""
     faults = [fault for family in families if family.unseen for fault in family.faults()]
     best = max(faults, key=judge.glance, default=None)
@@ -265,8 +200,11 @@ def _unseen(looks: _Looks, families: list[Family], judge: _Judge) -> Explanation
     )
 
 
-def _ranked(glance: _Looks, looks: _Looks, families: list[Family]) -> list[_Candidate]:
-    """The faults of the families that bring the looks closest, with the strength that fits, best first."""
+def _ranked(glance: Looks, looks: Looks, many: Looks, families: list[Family]) -> list[Candidate]:
+    """The faults of the families that bring the looks closest, with the strength that fits, best first.
+
+    Families are chosen by few images, strengths by more, the order by many.
+    """
     best = []
     for family in families:
         sides: tuple[Side, ...] = ("generated", "reference") if family.one_way else ("generated",)
@@ -276,13 +214,13 @@ def _ranked(glance: _Looks, looks: _Looks, families: list[Family]) -> list[_Cand
             tried = (glance.try_out(fault, side) for fault in family.faults())
             best.append(min(tried, key=lambda one: one.look))
     best.sort(key=lambda one: one.look)
-    closer = [looks.try_out(one.fault, one.side) for one in best[: 2 * CONFIRMED]]
-    closer.sort(key=lambda one: one.look)
-    refined = [_refined(looks, one) for one in closer[:CONFIRMED]]
-    return sorted(refined, key=lambda one: one.look)
+    closer = [looks.try_out(one.fault, one.side) for one in best[:REFINED]]
+    closest = min((one.look for one in closer), default=0.0)
+    refined = [_refined(looks, one) if one.look <= NEAR * (closest + 0.1) else one for one in closer]
+    return sorted(refined, key=lambda one: many.try_out(one.fault, one.side).look)
 
 
-def _refined(looks: _Looks, candidate: _Candidate) -> _Candidate:
+def _refined(looks: Looks, candidate: Candidate) -> Candidate:
     """The same fault with the strength that fits best, by halving the step to its neighbours."""
     for reach in (0.5, 0.25, 0.125):
         nearby = candidate.fault.family.between(candidate.fault, reach)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Images = NDArray[np.uint8]
 Array = NDArray[np.float64]
 
+SPECK = 0.2  # by which a single pixel stands out from its four neighbours
 LEAST = 0.5 / 255  # added before logarithms: half a grey level
 BLOCK = 8  # of JPEG
 NOISE_STEPS = [1, 2, 4, 8, 16, 32, 64]  # of |a - b - c + d|: pure noise of deviation s has mostly 2 s
@@ -32,6 +33,7 @@ def statistics(images: Images) -> dict[str, Array]:
         "share of white": shares[:, -1:],
         "quantiles": _quantiles(histogram, (0.02, 0.25, 0.5, 0.75, 0.98)) / 255,
         "noise": _noise_shares(images),
+        "specks": _specks(x),
         "sharpness": np.log(_gradients(x) + LEAST),
         "borders": np.log(_borders(x) + LEAST),
         "layout": _thumbnail(x),
@@ -59,6 +61,16 @@ def _noise_shares(images: Images) -> Array:
     """(count, levels) shares of 2x2 blocks whose |a - b - c + d| / 2 is at most 1/2, 1, 2, ... of 255."""
     below = np.cumsum(_diagonals(images), axis=1)
     return below[:, NOISE_STEPS] / below[:, -1:]
+
+
+def _specks(x: Array) -> Array:
+    """(count, 2) square roots of the shares of pixels much brighter, or darker, than all four neighbours."""
+    middle = x[..., 1:-1, 1:-1]
+    around = np.stack([x[..., :-2, 1:-1], x[..., 2:, 1:-1], x[..., 1:-1, :-2], x[..., 1:-1, 2:]])
+    brighter = middle > around.max(axis=0) + SPECK
+    darker = middle < around.min(axis=0) - SPECK
+    found: Array = np.sqrt(np.stack([brighter.mean(axis=(1, 2, 3)), darker.mean(axis=(1, 2, 3))], axis=1))
+    return found
 
 
 def _diagonals(images: Images) -> NDArray[np.int64]:

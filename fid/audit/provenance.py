@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 
 from fid.audit.explain import features_of
-from fid.audit.faults import Fault, Images, families_for
+from fid.audit.families import families_for
+from fid.audit.faults import Fault, Images
 from fid.control import Rows, subset
 from fid.extractors import Extractor
 

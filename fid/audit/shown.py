@@ -38,10 +38,15 @@ def outcome_of(explanation: Explanation, remedy: str) -> Outcome:
         numbers["excess of the images compared"] = explanation.excess or 0.0
         material = weigh(explanation.contribution, explanation.error, explanation.excess or 0.0) == "found"
         verdict = "found" if material else verdict
-    if explanation.complete:
+    if explanation.trait:
+        verdict = "remains"
+        reason += ": a trait of it only, so it is another fault, or the generator"
+    elif explanation.complete:
         reason += "; the other side's images, damaged alike, look the same"
+        if explanation.alike:
+            reason += f" (so they would with: {', '.join(explanation.alike)})"
     if not material:
         reason += ", but the distance hardly changes by it"
-    elif not explanation.complete:
+    elif not explanation.complete and not explanation.trait:
         reason += ": a part of the difference only"
     return Outcome(verdict, reason, numbers, explanation.contribution, False, remedy)

@@ -35,6 +35,12 @@ def look(evidence: Evidence) -> Outcome:
         alone = "reference" if evidence.generated.images is None else "generated"
         reason = f"only the {alone} images are there, and they show no blocks"
         return Outcome("remains", reason, numbers, remedy="give the images of both sides")
+    if evidence.unnamed:
+        reason = (
+            f"pixels of the two sides differ, most in {', '.join(evidence.unnamed[:3])}, and no fault known "
+            "here explains it: a corruption of unknown kind, or the generator itself"
+        )
+        return Outcome("remains", reason, numbers, remedy="look at images of both sides next to each other")
     return Outcome("excluded", "files and images show no loss", numbers)
 
 

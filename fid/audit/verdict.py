@@ -60,6 +60,7 @@ class Audit:
         mean_term, trace_term: parts of the distance; range, resize and extractor load on the first, few
             samples on the second.
         findings: found first, by directness and contribution, then what remains, then what is excluded.
+        unnamed: statistics of pixels that differ, most first, where no known fault explains the images.
     """
 
     measured: float | None
@@ -69,6 +70,7 @@ class Audit:
     mean_term: float | None
     trace_term: float | None
     findings: tuple[Finding, ...]
+    unnamed: tuple[str, ...] = ()
 
     @property
     def found(self) -> tuple[Finding, ...]:
@@ -97,6 +99,11 @@ class Audit:
                 )
             else:
                 said.append(f"{self.unexplained:.3g} of {self.difference:.3g} points are not explained")
+        if self.unnamed:
+            said.append(
+                f"the pixels differ in {', '.join(self.unnamed[:3])}: a corruption of unknown kind, or the "
+                "generator"
+            )
         return "; ".join(said)
 
     @property
@@ -138,6 +145,7 @@ def audit(
         mean_term=None if distance is None else distance.mean_term,
         trace_term=None if distance is None else distance.trace_term,
         findings=tuple(sorted(findings, key=_rank)),
+        unnamed=evidence.unnamed,
     )
 
 

@@ -261,3 +261,10 @@ def test_a_data_set_of_the_hub_without_images_is_refused(hub: dict[str, HubRows]
     hub["train"] = HubRows({"text": ["a"]})
     with pytest.raises(DatasetError, match=r"no column 'image' or 'img', only \['text'\]"):
         read_dataset("mine", "datasets:some/set", "train")
+
+
+@pytest.mark.parametrize("name", ["stylegan2-stats.pkl", "stats.pt"])
+def test_pickles_are_not_read_and_the_way_out_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x80\x04N.")
+    with pytest.raises(DatasetError, match=r"is a pickle, which can run code .* save numpy\.savez"):
+        read_dataset("theirs", tmp_path / name)

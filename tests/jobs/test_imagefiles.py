@@ -50,6 +50,8 @@ def test_a_strangers_folder_names_everything_that_is_wrong_at_once(folder):
         "deep-rgb.png": (sixteen_bit_rgb(), "more than 8 bits", "reduce it"),
         "grey.png": (saved(rgb().convert("L")), "is grey 6x6, and most are RGB 6x6", "take it out"),
         "corrupt.png": (saved(rgb())[:60], "not a readable image", "fetch it again"),
+        "text.png": (b"hello", "not a readable image (of no known format", "fetch it again"),
+        "empty.png": (b"", "the image has no bytes", ""),
         "large.jpg": (saved(rgb(9), "JPEG"), "is RGB 9x9, and most are RGB 6x6", "take it out"),
         "palette.png": (saved(rgb().convert("P")), "has a palette", "save it as RGB"),
         "bits.png": (saved(rgb().convert("1")), "one bit a pixel", "8-bit grey"),
@@ -59,7 +61,7 @@ def test_a_strangers_folder_names_everything_that_is_wrong_at_once(folder):
     for name, (data, _, _) in wrong.items():
         (folder / name).write_bytes(data)
     with pytest.raises(
-        DatasetError, match="theirs: 10 of 14 images cannot be used; mend them, or let --skip-unreadable"
+        DatasetError, match="theirs: 12 of 16 images cannot be used; mend them, or let --skip-unreadable"
     ) as caught:
         read_dataset("theirs", folder)
     problems = caught.value.problems

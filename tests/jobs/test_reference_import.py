@@ -86,7 +86,7 @@ def test_the_conventions_that_made_it_must_be_those_of_the_score(store, bring):
         ({"pool_3": ROWS[0]}, None, "pool_3 must be 2-dimensional floats"),
         ({"pool_3": ROWS, "logits": ROWS[:5]}, None, "60 rows of pool_3 and 5 of logits"),
         ({"mu": MEAN, "arr_0": ROWS}, 60, "neither pool_3, feats, features nor mu and sigma, only arr_0, mu"),
-        ({"pool_3": np.array([{"a": 1}])}, None, "pickled statistics are not read"),
+        ({"pool_3": np.array([{"a": 1}])}, None, "pickles can run code and are not read"),
     ],
 )
 def test_what_cannot_be_right_is_refused(store, bring, arrays, count, message):
