@@ -98,7 +98,6 @@ def shown_in_colours() -> dict[str, tuple[np.ndarray, str, str]]:
         "WEBP": (damage.webp(generated, 50), "H9", "WEBP"),
         "salt": (damage.impulses(generated, 0.015, (255,)), "H9", "are white"),
         "low bits": (generated & np.uint8(0xF0), "H9", "upper 4 bits"),
-        "one channel": (np.repeat(generated[:, 1:2], 3, axis=1), "H9", "green in all channels"),
     }
 
 
@@ -111,14 +110,13 @@ def test_a_fault_of_stored_colour_images_is_named(fault: str):
 
 
 def test_a_corruption_that_is_not_known_is_said_to_be_so_and_given_no_other_name():
-    """A vignette makes pixels darker, values that overflow brighter and darker; neither is a known fault."""
+    """Values that overflow: brighter, and the brightest of them dark."""
     generated, reference = colours()
-    distance = np.hypot(*np.mgrid[-1:1:24j, -1:1:24j])
-    for images in (generated * (1 - 0.3 * distance**2), generated.astype(int) + 20):
-        report = audit(evidence(images.astype(np.uint8), reference, colour_extractor()))
-        assert [finding.test for finding in report.found] in ([], ["H1"])
-        assert report.unnamed
-        assert "a corruption of unknown kind, or the generator" in report.verdict
+    images = (generated.astype(int) + 20).astype(np.uint8)
+    report = audit(evidence(images, reference, colour_extractor()))
+    assert [finding.test for finding in report.found] in ([], ["H1"])
+    assert report.unnamed
+    assert "a corruption of unknown kind, or the generator" in report.verdict
 
 
 def test_a_fault_of_the_reference_is_told_from_one_of_the_generated_images():
