@@ -129,6 +129,17 @@ def test_all_metrics_and_why_one_is_missing(fid, npz):
     assert "fid_infinity needs at least 780 images, there are 200" in data["result"]["warnings"]
 
 
+def test_the_kind_of_standard_error_is_chosen_and_named(fid, npz):
+    images = npz("a", DIGITS[:200])
+    usual = fid(images, "digits-train")
+    other = fid(images, "digits-train", "--standard-error", "bootstrap")
+    assert "infinitesimal jackknife" in usual["facts"]["standard error"]
+    assert other["facts"]["standard error"].endswith("bootstrap, 100 resamples, seed 0")
+    first, second = (data["result"]["stages"][0]["fid"] for data in (usual, other))
+    assert first["value"] == second["value"]
+    assert first["standard_error"] < second["standard_error"] < 3 * first["standard_error"]
+
+
 def test_a_metric_that_was_asked_for_and_cannot_be_had_is_an_error(call, store, npz):
     options = ("--extractor", "digits-cnn", "--store", store.url, "--metrics", "fid,fid_infinity")
     code, _, errors = call("fid", npz("a", DIGITS[:200]), "digits-train", *options)
