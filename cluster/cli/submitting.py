@@ -93,7 +93,8 @@ def submit_sweeps(
     options = _passed_on(workers, when, until, log_format)
 
     def note(text: str) -> None:
-        click.echo(text, err=True)
+        if not as_json:
+            click.echo(text, err=True)
 
     python, plugins = submission.python, before.plugins
     job = submit(server, cluster, store, sweeps, queue, options, python, plugins, note)

@@ -88,11 +88,11 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 
 @pytest.fixture(scope="module")
 def place(make_site) -> Site:
-    """Its reference is an archive that only the machine which submits has."""
+    """It has a second reference, in an archive that only the machine which submits has."""
     site = make_site()
     np.savez(site.folder / "real.npz", images=read_digits("train").images)
-    by_path = "reference: {name: digits-train, path: real.npz}"
-    site.spec.write_text(SPEC.replace("reference: digits-train", by_path))
+    both = "reference: [digits-train, {name: mine, path: real.npz}]"
+    site.spec.write_text(SPEC.replace("reference: digits-train", both))
     return site
 
 
@@ -142,6 +142,7 @@ def test_resumed_by_the_next_attempt_it_ends_with_the_same_bits(
     assert "submitted tiny-a2" in output
     assert "tiny-a2 ended as SUCCEEDED: tiny done" in output
     assert place.content() == undisturbed
+    assert len(list(place.store.root.glob("tiny/*/results/*-mine.json"))) == 3
     first, second = runs(place.store, SweepPaths("tiny"))
     assert (first.job, second.job) == ("tiny-a1", "tiny-a2")
     assert (second.outcome, second.shards_done) == ("done", second.shards)
