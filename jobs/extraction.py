@@ -33,7 +33,8 @@ def extract(
     position = 0
     for batch in _batches(groups):
         before_batch()
-        block = np.ascontiguousarray(images[position : position + len(batch)])
+        # A copy: PyTorch's kernels, and with them the last bits, follow how the pixels lie in memory.
+        block = np.array(images[position : position + len(batch)], order="C")
         found = extractor(torch.from_numpy(block))
         index.append(np.arange(batch.start, batch.stop))
         features.append(found.features.numpy())

@@ -1,5 +1,6 @@
 """Workers: weights come through the store, are checked, and stay loaded; runs leave a record."""
 
+import numpy as np
 import pytest
 import torch
 from shards import configuration
@@ -7,6 +8,8 @@ from shards import configuration
 from jobs import catalog, runrecord
 from jobs.build import WrongWeightsError
 from jobs.configuration import Extractor
+from jobs.datasets import read_digits
+from jobs.extraction import extract
 from jobs.fingerprint import file_sha256
 from jobs.paths import StorePaths, SweepPaths
 from jobs.sections import PredictorCorrector, Resources
@@ -48,6 +51,19 @@ def test_weights_that_changed_since_they_were_planned_with_are_not_sent(tmp_path
     with pytest.raises(WrongWeightsError, match="has changed"):
         send_weights(store, {"a" * 64: str(path)})
     assert store.size(StorePaths().weights("a" * 64)) is None
+
+
+def test_features_do_not_depend_on_how_pixels_lie_in_memory(store):
+    """The shipped digits, the same from an archive, and the same sent by another machine are one data set."""
+    weights = file_sha256(CNN)
+    network = WorkerState().extractor(
+        store, Extractor(name="digits-cnn", weights=weights, dimension=64, logits=10)
+    )
+    images = read_digits("heldout").images[:300]
+    layouts = (images[:, 0][:, None], images.reshape(300, 1, 8, 8).copy(), np.asfortranarray(images))
+    assert len({each.strides for each in layouts}) == 3
+    found = {extract(network, 0, each, [range(300)]).digest for each in layouts}
+    assert len(found) == 1
 
 
 def test_a_model_stays_loaded_between_shards_and_configurations(store, digits):
