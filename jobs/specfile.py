@@ -32,7 +32,7 @@ from ruamel.yaml.tokens import (
 )
 
 from jobs import catalog
-from jobs.problems import Problem, SpecError, describe, key_hint, path_text, show, suggestion
+from jobs.problems import Location, Problem, SpecError, describe, key_hint, path_text, show, suggestion
 from jobs.spec import Head, Settings, Spec, level_text
 from jobs.sweep import find_problems
 
@@ -159,22 +159,23 @@ class _PlainConstructor(SafeConstructor):
 _PlainConstructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
 
 
-def _with_text_keys(value: Any) -> Any:
+def _with_text_keys(value: Any, where: Location = ()) -> Any:
     """Nested data whose mappings have text as keys: a level may be written 100, a row 2024-01-01."""
     if isinstance(value, Mapping):
-        return {_printable(level_text(key)): _with_text_keys(item) for key, item in value.items()}
+        named = {_printable(level_text(key), where): item for key, item in value.items()}
+        return {key: _with_text_keys(item, (*where, key)) for key, item in named.items()}
     if isinstance(value, list):
-        return [_with_text_keys(item) for item in value]
-    return _printable(value) if isinstance(value, str) else value
+        return [_with_text_keys(item, (*where, number)) for number, item in enumerate(value)]
+    return _printable(value, where) if isinstance(value, str) else value
 
 
-def _printable(text: str) -> str:
+def _printable(text: str, where: Location) -> str:
     """Refuse characters that steer a terminal, and halves of characters, which no file can hold."""
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t":
-            raise _UnusableError(
-                "", f"the character U+{ord(character):04X} may not stand in text: {show(text)}"
-            )
+            code = f"U+{ord(character):04X}"
+            message = f"{show(text)} holds the character {code}, which may not stand in text"
+            raise _UnusableError(path_text(where), message)
     return text
 
 
