@@ -170,6 +170,8 @@ def read_marker(name: str, samples: range, content: bytes) -> Marker:
         raise DamageError(f"{name} is no marker: {error.errors()[0]['msg']}", [name]) from error
     if marker.samples != samples:
         raise DamageError(f"{name} speaks of [{marker.first}, {marker.last})", [name])
+    if marker.rows != len(samples) * len(marker.digests):
+        raise DamageError(f"{name} says {marker.rows:,} rows, of {len(marker.digests)} steps", [name])
     file = attempt_range(marker.file)
     if "/" in marker.file or file is None or file[0] != samples:
         raise DamageError(f"{name} names the file {marker.file!r}, which is not of its range", [name])

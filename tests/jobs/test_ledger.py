@@ -96,6 +96,7 @@ def altered(**changes):
             "names the file '../../../elsewhere'",
         ),
         (altered(file=f"{0:012d}-{8:012d}-{'0' * 32}.parquet"), "which is not of its range"),
+        (altered(rows=9), "says 9 rows, of 1 steps"),
         (altered(first=0, last=8), r"speaks of \[0, 8\)"),
         (lambda marker: b"\xff\x00 no text", "is no marker"),
         (lambda marker: b"", "is no marker"),
