@@ -130,7 +130,8 @@ def test_a_marker_where_none_can_be_is_damage(store, name, reason):
     first, last = map(int, samples.split("-"))
     file = content["file"].replace("000000000008-000000000016", samples)
     stray = f"{PATHS.images.root}/{name}"
-    store.put(stray, json.dumps({**content, "first": first, "last": last, "file": file}).encode())
+    altered = {"first": first, "last": last, "rows": last - first, "file": file}
+    store.put(stray, json.dumps(content | altered).encode())
     ledger = scan(store, PATHS, [])
     assert ledger.done == [range(8, 16)]
     assert [damage.names for damage in ledger.damaged] == [(stray,)]
