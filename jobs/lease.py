@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobs.paths import SweepPaths
-from jobs.store import Store
+from jobs.store import Store, StoreError
 
 INTERVAL = 10.0  # seconds between heartbeats
 MISSED = 3  # heartbeats after which a holder is taken for dead
@@ -79,17 +79,25 @@ class LeaseState:
 
 
 def inspect(store: Store, paths: SweepPaths) -> LeaseState | None:
-    """The newest epoch, or None when no driver ever took the sweep."""
+    """The newest epoch, or None when no driver ever took the sweep.
+
+    Raises StoreError when its file cannot be read: nobody can say then who holds the sweep.
+    """
     epochs = _epochs(store, paths)
     if not epochs:
         return None
+    name = paths.lease(max(epochs))
     try:
-        holder = Holder.model_validate_json(store.get(paths.lease(max(epochs))))
+        holder = Holder.model_validate_json(store.get(name))
     except FileNotFoundError:  # a successor has tidied up: it holds a higher epoch
         return inspect(store, paths)
+    except ValidationError as error:
+        raise StoreError(
+            f"{name} in {store.url} is damaged; remove it if no driver is at work on {paths.sweep!r}"
+        ) from error
     try:
         heartbeat = Heartbeat.model_validate_json(store.get(paths.heartbeat(holder.epoch)))
-    except FileNotFoundError:  # it has just begun
+    except (FileNotFoundError, ValidationError):  # it has just begun; a live one writes the next one soon
         heartbeat = Heartbeat(beaten=holder.acquired, released=False)
     return LeaseState(holder, heartbeat, _alive(holder, heartbeat))
 

@@ -12,7 +12,7 @@ import pytest
 from jobs import lease as lease_module
 from jobs.lease import Heartbeat, Holder, LeaseHeldError, LeaseLostError, acquire, held, inspect
 from jobs.paths import SweepPaths
-from jobs.store import LocalStore
+from jobs.store import LocalStore, StoreError
 
 PATHS = SweepPaths("sweep")
 
@@ -21,7 +21,7 @@ DRIVER = textwrap.dedent(
     import sys, time
     from jobs.lease import held
     from jobs.paths import SweepPaths
-    from jobs.store import LocalStore
+    from jobs.store import LocalStore, StoreError
     with held(LocalStore(sys.argv[1]), SweepPaths("sweep"), interval=60.0):
         print("held", flush=True)
         time.sleep(60)
@@ -128,6 +128,15 @@ def test_a_holder_that_has_not_beaten_yet_is_alive(store):
     assert inspect(store, PATHS).alive
 
 
+def test_a_lease_that_cannot_be_read_is_named_with_the_remedy(store):
+    plant(store)
+    store.put(PATHS.heartbeat(1), b"no heartbeat")
+    assert not inspect(store, PATHS).alive  # it was taken long ago
+    store.put(PATHS.lease(1), b"no lease")
+    with pytest.raises(StoreError, match=r"00000001\.json .* is damaged; remove it if no driver is at work"):
+        acquire(store, PATHS)
+
+
 def test_a_replaced_holder_notices_at_its_next_heartbeat(store):
     old = acquire(store, PATHS)
     old.heartbeat()
@@ -185,7 +194,7 @@ def test_of_many_contenders_for_a_dead_lease_one_wins(store):
         import sys, time
         from jobs.lease import LeaseHeldError, acquire
         from jobs.paths import SweepPaths
-        from jobs.store import LocalStore
+        from jobs.store import LocalStore, StoreError
         print("ready", flush=True)
         sys.stdin.readline()
         try:
