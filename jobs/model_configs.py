@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from jobs.modelfiles import UnresolvedError
+from jobs.plain_yaml import parse
 from jobs.problems import SpecError
 from jobs.python_configs import read_python_config
 from sdesampling.configs import ModelConfig, ModelError
@@ -27,8 +28,6 @@ def read_model_config_file(path: Path) -> ModelConfig:
 
     Raises FileNotFoundError, and UnresolvedError for anything that is no such configuration.
     """
-    from jobs.specfile import parse  # which reads the catalogue
-
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     if path.stat().st_size > MAX_BYTES:

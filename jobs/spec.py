@@ -1,6 +1,6 @@
 """The spec as a user writes it: `Settings` (one cell), `SweepSection` (the matrix) and `Spec` (the file).
 
-Types, ranges and defaults live here, and the JSON schema. Reading YAML is in `jobs/specfile.py`,
+Types, ranges and defaults live here, and the JSON schema. Reading YAML is in `jobs/plain_yaml.py`,
 expansion in `jobs/sweep.py`, the meaning of names in `jobs/catalog.py`.
 """
 

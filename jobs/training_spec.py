@@ -14,9 +14,9 @@ from pydantic_core import PydanticCustomError
 
 from jobs.catalog import resolve_data_set
 from jobs.modelfiles import UnresolvedError
+from jobs.plain_yaml import parse
 from jobs.problems import Problem, SpecError, describe, not_one_of, path_text
 from jobs.sections import Count, DataSet, PlainName, Positive, PositiveInt, Section
-from jobs.specfile import parse
 from sdesampling.configs import LatentConfig, ModelConfig, ModelError, ScoreConfig
 from sdesampling.models import blank_networks
 

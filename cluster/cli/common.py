@@ -120,8 +120,8 @@ def page_url(store: Store, name: str) -> str:
 
 def _setting(text: str) -> tuple[str, Any]:
     """`sampler.steps=10` as a key and a value read as YAML."""
+    from jobs.plain_yaml import parse
     from jobs.problems import SpecError
-    from jobs.specfile import parse
 
     key, separator, value = text.partition("=")
     if not separator or not key:

@@ -9,10 +9,11 @@ import pytest
 from spec_files import SDES, problems_of, sweep_of, write_model, write_models
 
 from jobs import catalog
+from jobs.plain_yaml import parse
 from jobs.problems import SpecError
 from jobs.sections import PredictorCorrector
 from jobs.spec import spec_schema
-from jobs.specfile import build_spec, load_spec, parse
+from jobs.specfile import build_spec, load_spec
 
 GOOD = """
 name: trial
