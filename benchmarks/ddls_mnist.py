@@ -22,7 +22,7 @@ from torch import Tensor
 from fid.extractors import Extractor, load_extractor
 from fid.moments import Moments
 from fid.scores import fid_score
-from jobs.datasets import read_dataset
+from jobs.inputs.datasets import read_dataset
 from sdesampling.calibration import Calibration, calibrate
 from sdesampling.latent import LatentModel
 from sdesampling.networks import MnistMLPDiscriminator, MnistMLPGenerator

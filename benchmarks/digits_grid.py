@@ -25,8 +25,8 @@ from torch import Tensor
 from fid.extractors import Extractor, load_extractor
 from fid.moments import Moments
 from fid.scores import FidScore, fid_score
-from jobs.catalog import WEIGHTS
-from jobs.datasets import read_dataset
+from jobs.inputs.datasets import read_dataset
+from jobs.models.catalog import WEIGHTS
 from sdesampling.models import load_model
 from sdesampling.noise import NoiseStream
 from sdesampling.samplers import build_sampler

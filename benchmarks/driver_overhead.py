@@ -26,12 +26,12 @@ os.environ["OMP_NUM_THREADS"] = (
     "1"  # before anything imports torch, here and in the processes begun from here
 )
 
-from jobs.configuration import Configuration
 from jobs.paths import SweepPaths
-from jobs.runrecord import runs
-from jobs.specfile import load_spec
+from jobs.planning.specfile import load_spec
+from jobs.planning.sweep import Sweep, expand
+from jobs.specs.configuration import Configuration
+from jobs.storage.runrecord import runs
 from jobs.store import LocalStore
-from jobs.sweep import Sweep, expand
 
 SPEC = """
 name: overhead
@@ -113,7 +113,7 @@ def _sample(configuration: Configuration, files: dict[str, str], groups: range) 
     """Begin and end of sampling the groups with these numbers; time.monotonic() is the machine's."""
     import torch
 
-    from jobs import build
+    from jobs.models import build
     from sdesampling.noise import NoiseStream
 
     torch.set_num_threads(1)

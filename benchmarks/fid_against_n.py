@@ -25,9 +25,9 @@ from fid.extractors.cifar10_resnet20 import MEAN, STD, Cifar10ResNet
 from fid.frechet import frechet_distance
 from fid.moments import Moments
 from fid.uncertainty import predicted_bias
-from jobs.catalog import WEIGHTS
-from jobs.datasets import read_dataset, read_digits
-from jobs.extraction import extract
+from jobs.compute.extraction import extract
+from jobs.inputs.datasets import read_dataset, read_digits
+from jobs.models.catalog import WEIGHTS
 
 PARTS = (1, 2, 3, 5, 8, 12, 20, 30, 40)  # disjoint parts that the generated side is cut into
 LEAST = 3  # samples a dimension, below which the law c / N does not hold

@@ -20,8 +20,8 @@ from fid.extractors import load_extractor
 from fid.frechet import frechet_distances
 from fid.moments import Moments
 from fid.scores import fid_score
-from jobs.catalog import WEIGHTS
-from jobs.datasets import read_digits
+from jobs.inputs.datasets import read_digits
+from jobs.models.catalog import WEIGHTS
 from sdesampling.models import load_model
 from sdesampling.noise import NoiseStream
 from sdesampling.samplers import build_sampler

@@ -32,10 +32,10 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from jobs.bench import bench
-from jobs.catalog import WEIGHTS
-from jobs.results import SweepResults
-from jobs.worker import WorkerState
+from jobs.compute.worker import WorkerState
+from jobs.models.catalog import WEIGHTS
+from jobs.planning.bench import bench
+from jobs.scores.results import SweepResults
 from sdesampling.models import load_model
 from sdesampling.networks.published import PUBLISHED
 from sdesampling.noise import NoiseStream, Purpose

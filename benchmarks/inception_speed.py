@@ -26,8 +26,8 @@ from fid.control import measure
 from fid.extractors import Extractor, inception_network, load_extractor
 from fid.extractors.inception import RESIZES
 from fid.extractors.inception_network import FidInception
-from jobs.datasets import read_dataset
-from jobs.extraction import extract
+from jobs.compute.extraction import extract
+from jobs.inputs.datasets import read_dataset
 
 
 def random_weights(network: FidInception) -> None:

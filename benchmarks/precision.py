@@ -19,10 +19,10 @@ from fid.extractors import load_extractor
 from fid.frechet import frechet_distance
 from fid.moments import Moments
 from fid.uncertainty import jackknife_standard_error
-from jobs.catalog import WEIGHTS
-from jobs.datasets import read_dataset
-from jobs.images import quantise
-from jobs.submission import FLOAT32_BELOW
+from jobs.inputs.datasets import read_dataset
+from jobs.models.catalog import WEIGHTS
+from jobs.planning.submission import FLOAT32_BELOW
+from jobs.storage.images import quantise
 from sdesampling.models import load_model
 from sdesampling.noise import NoiseStream
 from sdesampling.samplers import build_sampler

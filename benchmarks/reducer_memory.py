@@ -1,8 +1,8 @@
 """Peak memory of the reducer against the number of samples: features that are made as they are read.
 
-The reducer's own code (`jobs.scoring.stage_scores`: moments, Fréchet distance, standard error, digest) reads
-blocks of 1,024 float32 features in index order, as it reads them from files. Each size is a process of its
-own.
+The reducer's own code (`jobs.scores.scoring.stage_scores`: moments, Fréchet distance, standard error, digest)
+reads blocks of 1,024 float32 features in index order, as it reads them from files. Each size is a process of
+its own.
 
     python benchmarks/reducer_memory.py                       # 50,000 and 1,000,000 features of 2,048
     python benchmarks/reducer_memory.py --samples 1000000 --dimension 256
@@ -26,8 +26,8 @@ import numpy as np
 
 from fid.frechet import frechet_distance
 from fid.moments import BLOCK
-from jobs.features import FeatureRows, FeatureSource
-from jobs.scoring import moments_of, one_thread, stage_scores
+from jobs.scores.scoring import moments_of, one_thread, stage_scores
+from jobs.storage.features import FeatureRows, FeatureSource
 
 SIZES = (50_000, 1_000_000)
 REFERENCE = 10_000  # samples

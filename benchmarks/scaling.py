@@ -33,14 +33,14 @@ from cluster.pool import Event, Finished, Ready
 from cluster.prepare import prepare
 from cluster.queue import ConfigurationWork, WorkQueue
 from cluster.status import status_of
-from jobs.assignment import Assignment, Receipt
-from jobs.commit import Content, Execution, GroupRecord, Marker
-from jobs.configuration import Configuration
-from jobs.ledger import scan
+from jobs.compute.assignment import Assignment, Receipt
 from jobs.paths import RangeFolder, SweepPaths
-from jobs.specfile import load_spec
+from jobs.planning.specfile import load_spec
+from jobs.planning.sweep import Sweep, expand
+from jobs.specs.configuration import Configuration
+from jobs.storage.commit import Content, Execution, GroupRecord, Marker
+from jobs.storage.ledger import scan
 from jobs.store import Entry, LocalStore
-from jobs.sweep import Sweep, expand
 
 CONFIGURATIONS = 100  # that the driver's shards are of
 SHARD = 16  # samples

@@ -24,16 +24,16 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch
 
 import torch
 
-from jobs.assignment import Assignment
-from jobs.commit import Execution
+from jobs.compute.assignment import Assignment
+from jobs.compute.sampling import INTERVAL, SHARE
+from jobs.compute.worker import WorkerState
 from jobs.paths import RangeFolder, SweepPaths
-from jobs.sampling import INTERVAL, SHARE
-from jobs.snapshots import Progress, Snapshots
-from jobs.specfile import load_spec
+from jobs.planning.specfile import load_spec
+from jobs.planning.sweep import Sweep, expand
+from jobs.storage.commit import Execution
+from jobs.storage.snapshots import Progress, Snapshots
 from jobs.store import LocalStore
-from jobs.sweep import Sweep, expand
-from jobs.work import perform
-from jobs.worker import WorkerState
+from jobs.work.perform import perform
 from sdesampling.samplers import State
 
 GROUP = 1024  # samples

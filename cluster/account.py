@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from cluster.pool import Ready
-from jobs.assignment import Assignment, Receipt
-from jobs.events import EventKind, How
+from jobs.compute.assignment import Assignment, Receipt
+from jobs.storage.events import EventKind, How
 
 
 @dataclass

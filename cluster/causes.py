@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 
 from cluster.pool import Cause
-from jobs.commit import DamageError, OverlapError
-from jobs.images import BadImagesError
+from jobs.storage.commit import DamageError, OverlapError
+from jobs.storage.images import BadImagesError
 from jobs.store import StoreUnavailableError
 
 #: Errors of the operating system that say nothing about the work: the store is full, away or read-only.

@@ -23,7 +23,7 @@ from cluster.access import Token
 from cluster.demand import GIB, UNDECIDED, Demand, describe_machines
 from cluster.head import Cluster, HeadError
 from jobs.paths import StorePaths
-from jobs.sections import Resources
+from jobs.specs.sections import Resources
 from jobs.store import LocalStore, Store, StoreError, open_store
 
 Verdict = Literal["ok", "warning", "failed"]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from jobs.sections import Resources
+from jobs.specs.sections import Resources
 
 GIB = 2**30
 UNDECIDED = (

@@ -27,8 +27,8 @@ from cluster.pool import (
 )
 from cluster.queue import PendingWork
 from cluster.retries import Retries
-from jobs.assignment import Assignment, Receipt
-from jobs.events import How
+from jobs.compute.assignment import Assignment, Receipt
+from jobs.storage.events import How
 
 MAX_IDLE_LOSSES = 20  # workers lost one after the other without an assignment: they cannot live here
 BACKOFF = (5.0, 10.0, 20.0, 40.0, 60.0, 60.0)  # seconds to wait, time after time, while storage fails

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from statistics import median
 
 from cluster.account import Running
-from jobs.assignment import Assignment
+from jobs.compute.assignment import Assignment
 
 STRAGGLER = 3.0  # times the median duration, after which a shard gets a duplicate
 STRAGGLER_SECONDS = 10.0  # and not before: what is over soon is not worth a second worker

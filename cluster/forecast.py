@@ -13,8 +13,8 @@ from typing import Any
 
 from cluster.display import duration
 from cluster.nights import LEAD, Nights
-from jobs.runrecord import RunRecord
-from jobs.window import Hours
+from jobs.specs.window import Hours
+from jobs.storage.runrecord import RunRecord
 
 STARTUP = timedelta(seconds=60)  # of each night, until workers are at work
 MAX_NIGHTS = 10_000

@@ -14,8 +14,8 @@ from cluster.account import Account, Attempted, Incident, Outcome
 from cluster.account import Observer as DriverObserver
 from cluster.display import Display
 from cluster.joint_queue import JointQueue
-from jobs.assignment import Assignment, Receipt
-from jobs.queue_state import QueueState, read_queue
+from jobs.compute.assignment import Assignment, Receipt
+from jobs.storage.queue_state import QueueState, read_queue
 from jobs.store import Store
 
 LOOK_INTERVAL = 5.0  # seconds between looks at the queue's file

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from cluster.queue import PendingWork
-from jobs.assignment import Assignment
+from jobs.compute.assignment import Assignment
 
 
 class JointQueue:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from cluster.account import Outcome
 from cluster.display import duration
 from cluster.driver import DRAIN_GRACE
-from jobs.window import Hours, spoken
+from jobs.specs.window import Hours, spoken
 
 RELEASE = 15.0  # seconds for ending workers and leaving Ray, after the drain
 LEAD = timedelta(seconds=DRAIN_GRACE + RELEASE)  # between the begin of the drain and the end of the hours

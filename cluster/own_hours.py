@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from cluster.account import Account, Incident
 from cluster.joint_queue import JointQueue
 from cluster.pool import WorkerPool
-from jobs.assignment import Assignment
+from jobs.compute.assignment import Assignment
 
 
 class OwnHours:

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from jobs.assignment import Assignment, Receipt
+from jobs.compute.assignment import Assignment, Receipt
 
 #: `code`: an exception of the work itself, which another try would most likely raise again.
 #: `diverged`: a sampler's images are not finite or out of range, as the same noise would make them again.

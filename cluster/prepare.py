@@ -15,18 +15,18 @@ from pydantic import ValidationError
 
 from cluster.account import Account, Tally
 from cluster.queue import ConfigurationWork, WorkQueue
-from jobs.assignment import Assignment
-from jobs.configuration import Configuration
+from jobs.compute.assignment import Assignment
 from jobs.fingerprint import canonical_json
-from jobs.ledger import ConfigurationLedger, clear_failures, mend, scan
+from jobs.models.weights import send_weights
 from jobs.paths import ConfigurationPaths, SweepPaths
-from jobs.plan import plan
-from jobs.references import load_reference
-from jobs.results import Result
-from jobs.snapshots import remove_finished
+from jobs.planning.plan import plan
+from jobs.planning.sweep import Sweep
+from jobs.references.reference import load_reference
+from jobs.scores.results import Result
+from jobs.specs.configuration import Configuration
+from jobs.storage.ledger import ConfigurationLedger, clear_failures, mend, scan
+from jobs.storage.snapshots import remove_finished
 from jobs.store import Store
-from jobs.sweep import Sweep
-from jobs.weights import send_weights
 
 
 class NotRunnableError(Exception):

@@ -14,16 +14,16 @@ from typing import Literal
 from cluster.account import Account, Tally
 from cluster.prepare import Goal, Prepared, extractor_keys, mended_ledger, scored
 from cluster.queue import ConfigurationWork, WorkQueue
-from jobs.assignment import Assignment
-from jobs.configuration import Configuration
-from jobs.evaluation import EvaluationRequest, write_request
+from jobs.compute.assignment import Assignment
 from jobs.fingerprint import canonical_json
-from jobs.ledger import ConfigurationLedger
+from jobs.models.weights import send_weights
 from jobs.paths import SweepPaths
-from jobs.plan import gaps
+from jobs.planning.plan import gaps
+from jobs.planning.sweep import Sweep
+from jobs.specs.configuration import Configuration
+from jobs.storage.ledger import ConfigurationLedger
 from jobs.store import Store
-from jobs.sweep import Sweep
-from jobs.weights import send_weights
+from jobs.work.evaluation import EvaluationRequest, write_request
 
 
 @dataclass

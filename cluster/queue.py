@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from jobs.assignment import Assignment
+from jobs.compute.assignment import Assignment
 
 
 @dataclass

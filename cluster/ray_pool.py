@@ -21,7 +21,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryErr
 from cluster.demand import Demand, Machine
 from cluster.pool import Advanced, Event, Failed, Lost, NodeJoined, NodeLost, PoolError, Ready
 from cluster.ray_worker import CONTROL, MAX_TRACEBACK, Place, ShardWorker, node_name
-from jobs.assignment import Assignment
+from jobs.compute.assignment import Assignment
 
 POLL = 2.0  # seconds between questions to a busy worker
 GROW = 5.0  # seconds between looks at how many machines there are

@@ -25,8 +25,8 @@ from typing import Any
 from cluster.access import MODE, find_token, use_token
 from cluster.demand import UNDECIDED, Demand, Machine, describe_machines
 from cluster.pool import PoolError, WorkerPool
-from jobs.hardware import Hardware, hardware_here
-from jobs.sections import Resources
+from jobs.planning.hardware import Hardware, hardware_here
+from jobs.specs.sections import Resources
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import ray
 
 from cluster.pool import Failed, Finished, GivenUp
-from jobs.assignment import Assignment, Drained
+from jobs.compute.assignment import Assignment, Drained
 
 CONTROL = "control"  # concurrency group whose methods answer while an assignment runs
 #: A worker computes in as many threads as it was given CPUs, whatever the libraries think of the machine.
@@ -50,8 +50,8 @@ class ShardWorker:
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # read when libraries are imported
         import torch
 
+        from jobs.compute.worker import WorkerState
         from jobs.store import open_store
-        from jobs.worker import WorkerState
 
         self._number = number
         self._threads = threads
@@ -78,7 +78,7 @@ class ShardWorker:
         import torch
 
         from cluster.causes import cause_of
-        from jobs.work import perform
+        from jobs.work.perform import perform
 
         torch.set_num_threads(self._threads)  # counts for the calling thread, which need not be __init__'s
         self._attempt = attempt

@@ -14,8 +14,8 @@ from cluster.account import Account, Incident, Observer, Running
 from cluster.duplicates import Duplicates
 from cluster.pool import Failed, Ready
 from cluster.queue import PendingWork
-from jobs.assignment import Assignment
-from jobs.events import EventKind
+from jobs.compute.assignment import Assignment
+from jobs.storage.events import EventKind
 
 MAX_FAILURES = 3  # of the code, before a shard is set aside
 MAX_DIVERGED = 2  # of a sampler: with the same noise it would diverge again, on the same kind of machine

@@ -22,12 +22,12 @@ from cluster.own_hours import OwnHours, one_sentence
 from cluster.pool import PoolError, WorkerPool
 from cluster.prepare import Goal, Prepared, prepare
 from cluster.run_observer import RunObserver
-from jobs import runrecord
-from jobs.lease import LeaseLostError, held
 from jobs.paths import SweepPaths
-from jobs.queue_state import begin_queue
+from jobs.planning.sweep import Sweep
+from jobs.storage import runrecord
+from jobs.storage.lease import LeaseLostError, held
+from jobs.storage.queue_state import begin_queue
 from jobs.store import Store, check_store
-from jobs.sweep import Sweep
 
 #: Opens the place of work, for so many assignments at once; notes of opening it go to the callable.
 OpenPool = Callable[[int, Callable[[str], None]], AbstractContextManager[WorkerPool]]
@@ -72,7 +72,7 @@ def run_sweeps(
     The results and the report of a sweep are written as soon as its own work is done.
 
     command: as typed, for the run records.
-    queue: name under which the store keeps the order of the sweeps (`jobs/queue_state.py`).
+    queue: name under which the store keeps the order of the sweeps (`jobs/storage/queue_state.py`).
     shut: sweeps on which no work may be done now, and why. The run ends when all that have work left are.
     preparing: gives the work that is left of a sweep.
     Raises LeaseHeldError when another driver is at work on one of them, NotRunnableError, and OSError when

@@ -14,16 +14,16 @@ from contextlib import contextmanager
 from cluster.account import Account, Attempted, Incident, Outcome
 from cluster.display import QUIET, Display
 from cluster.prepare import Prepared, shards_left_within
-from jobs import runrecord
-from jobs.assignment import Assignment, Receipt
-from jobs.evaluation import read_request
-from jobs.events import Attempt, Event, attempt_log, event_log, utc_now
-from jobs.lease import Lease
-from jobs.ledger import Failure, set_aside
+from jobs.compute.assignment import Assignment, Receipt
 from jobs.paths import SweepPaths
-from jobs.runrecord import NodeUse, RunRecord
+from jobs.planning.sweep import Sweep
+from jobs.storage import runrecord
+from jobs.storage.events import Attempt, Event, attempt_log, event_log, utc_now
+from jobs.storage.lease import Lease
+from jobs.storage.ledger import Failure, set_aside
+from jobs.storage.runrecord import NodeUse, RunRecord
 from jobs.store import Store
-from jobs.sweep import Sweep
+from jobs.work.evaluation import read_request
 
 RECORD_INTERVAL = 10.0  # seconds between two versions of the run record
 MAX_NOTES = 500  # kept in the run record, the last ones

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from jobs.catalog import extractor_entry
-from jobs.hardware import Hardware
+from jobs.models.catalog import extractor_entry
+from jobs.models.plugins import require_networks
+from jobs.models.weights import weights_of
 from jobs.paths import SweepPaths
-from jobs.plugins import require_networks
+from jobs.planning.hardware import Hardware
+from jobs.planning.submission import settle
+from jobs.planning.sweep import Sweep
 from jobs.store import Store
-from jobs.submission import settle
-from jobs.sweep import Sweep
-from jobs.weights import weights_of
 
 
 def settled(store: Store, sweep: Sweep, ask: Callable[[], Hardware], note: Callable[[str], None]) -> Sweep:
@@ -46,7 +46,7 @@ def require_code(sweep: Sweep) -> None:
 
 
 def settled_by(store: Store, sweep: Sweep, hardware: Hardware) -> Sweep:
-    """`jobs.submission.settle`, with weights from the store where this machine does not have them."""
+    """`submission.settle`, with weights from the store where this machine does not have them."""
     with weights_of(store) as stored:
 
         def find(digest: str) -> Path:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from jobs import lease, runrecord
-from jobs.configuration import Configuration
-from jobs.ledger import failures, scan
 from jobs.paths import SweepPaths
-from jobs.plan import plan
-from jobs.runrecord import RunRecord
+from jobs.planning.plan import plan
+from jobs.planning.sweep import Sweep
+from jobs.specs.configuration import Configuration
+from jobs.storage import lease, runrecord
+from jobs.storage.ledger import failures, scan
+from jobs.storage.runrecord import RunRecord
 from jobs.store import Store
-from jobs.sweep import Sweep
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cluster.display import duration
-from jobs import lease, runrecord
-from jobs.events import Event, events_of
 from jobs.paths import SweepPaths
-from jobs.runrecord import RunRecord
+from jobs.storage import lease, runrecord
+from jobs.storage.events import Event, events_of
+from jobs.storage.runrecord import RunRecord
 from jobs.store import Store
 
 TOGETHER = timedelta(seconds=60)  # between things that are told in one sentence

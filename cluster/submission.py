@@ -35,17 +35,17 @@ from cluster.head import Cluster
 from cluster.jobs_api import Job, Jobs
 from cluster.prepare import write_down
 from cluster.settling import recorded_hardware, settled_by
-from jobs import runrecord
-from jobs.hardware import Hardware
-from jobs.lease import LeaseHeldError, inspect, refusal
+from jobs.models.plugins import EXTRACTORS, EXTRAS, NETWORKS, Code, Plugin, PluginError, code_of
 from jobs.paths import SweepPaths
-from jobs.plugins import EXTRACTORS, EXTRAS, NETWORKS, Code, Plugin, PluginError, code_of
-from jobs.queue_state import begin_queue
-from jobs.runrecord import RunRecord
-from jobs.sending import send_data
+from jobs.planning.hardware import Hardware
+from jobs.planning.submission import with_gpus
+from jobs.planning.sweep import Sweep
+from jobs.references.sending import send_data
+from jobs.storage import runrecord
+from jobs.storage.lease import LeaseHeldError, inspect, refusal
+from jobs.storage.queue_state import begin_queue
+from jobs.storage.runrecord import RunRecord
 from jobs.store import Store
-from jobs.submission import with_gpus
-from jobs.sweep import Sweep
 
 MARK = "sdesweep"  # key of the metadata of this project's jobs: the sweeps, separated by spaces
 STORE = "sdesweep_store"

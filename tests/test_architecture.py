@@ -15,22 +15,49 @@ FORBIDDEN = {
     "cluster": set(),
 }
 
+#: rooms of `jobs`, each of which may import those before it; modules of `jobs` itself import no room
+ROOMS = (
+    "specs",
+    "storage",
+    "inputs",
+    "models",
+    "planning",
+    "compute",
+    "scores",
+    "references",
+    "work",
+    "inspection",
+    "training",
+    "report",
+)
+
 
 def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
 def imported(path: Path) -> set[str]:
-    """First names of everything that a module imports, anywhere in it, by statement or by a constant name."""
+    """First names of everything that a module imports."""
+    return {name.partition(".")[0] for name in full_names(path)}
+
+
+def full_names(path: Path) -> set[str]:
+    """Everything that a module imports, anywhere in it, by statement or by a constant name."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add("." * node.level + (node.module or ""))
+            module = "." * node.level + (node.module or "")
+            names |= {f"{module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module":
             names |= {str(argument.value) for argument in node.args if isinstance(argument, ast.Constant)}
-    return {name.partition(".")[0] for name in names}
+    return names
+
+
+def rooms_of(names: set[str]) -> set[str]:
+    """Rooms of `jobs` among imported names."""
+    return {room for room in ROOMS if any(f"{name}.".startswith(f"jobs.{room}.") for name in names)}
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)
@@ -42,6 +69,23 @@ def test_packages_import_in_one_direction(package: str):
         if (found := imported(path) & FORBIDDEN[package])
     }
     assert wrong == {}
+
+
+def test_rooms_of_jobs_import_in_one_direction():
+    found = {path.name for path in (ROOT / "jobs").iterdir() if (path / "__init__.py").exists()}
+    assert found == set(ROOMS)
+    wrong = {
+        str(path.relative_to(ROOT)): sorted(rooms)
+        for path in modules("jobs")
+        if (rooms := rooms_of(full_names(path)) - allowed(path))
+    }
+    assert wrong == {}
+
+
+def allowed(path: Path) -> set[str]:
+    """Rooms that a module of `jobs` may import: its own and those before it."""
+    room = path.relative_to(ROOT / "jobs").parts[0]
+    return set(ROOMS[: ROOMS.index(room) + 1]) if room in ROOMS else set()
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)
@@ -68,7 +112,8 @@ def test_every_module_says_what_it_holds():
 def test_the_check_finds_what_it_looks_for(tmp_path: Path):
     (tmp_path / "module.py").write_text(
         "import ray.util\n"
-        "def f():\n    from jobs.spec import Spec\n    importlib.import_module('cluster.cli')\n"
+        "def f():\n    from jobs.specs.spec import Spec\n    importlib.import_module('cluster.cli')\n"
         "from . import x\n"
     )
     assert imported(tmp_path / "module.py") == {"ray", "jobs", "cluster", ""}
+    assert rooms_of(full_names(tmp_path / "module.py")) == {"specs"}

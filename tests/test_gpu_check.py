@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.catalog import WEIGHTS
-from jobs.results import SweepResults
-from jobs.summary import gather_cell
+from jobs.models.catalog import WEIGHTS
+from jobs.scores.results import SweepResults
+from jobs.scores.summary import gather_cell
 from sdesampling.models import load_model
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu_check.py"

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fid.audit import Audit, Evidence, Finding, HypothesisTest
-    from jobs.audit import SideReader
-    from jobs.configuration import Extractor
-    from jobs.imagesets import Given
+    from jobs.inspection.audit import SideReader
+    from jobs.references.imagesets import Given
+    from jobs.specs.configuration import Extractor
     from jobs.store import Store
 
 
@@ -69,10 +69,10 @@ def audit(
       sdesweep audit samples/ --reference digits-train --extractor digits-cnn --expect 3.2
     """
     from fid.audit import audit as examine
-    from jobs.audit import as_data, audited_sets, expecting
-    from jobs.imagesets import identify
-    from jobs.provenance import extractor_identity
-    from jobs.results import score_label
+    from jobs.inspection.audit import as_data, audited_sets, expecting
+    from jobs.references.imagesets import identify
+    from jobs.scores.provenance import extractor_identity
+    from jobs.scores.results import score_label
 
     opened = open_store(store)
     given = identify(opened, target)
@@ -98,11 +98,11 @@ def audit(
 
 def _reader(store: Store, given: Given, extractor: str | None, quiet: bool) -> SideReader:
     """What reads both sides. Raises RequestError when an extractor's weights are not here."""
-    from jobs.audit import SideReader
-    from jobs.build import build_extractor
-    from jobs.catalog import Resolved
-    from jobs.lookup import find_configuration
-    from jobs.weights import weights_of
+    from jobs.inspection.audit import SideReader
+    from jobs.models.build import build_extractor
+    from jobs.models.catalog import Resolved
+    from jobs.models.weights import weights_of
+    from jobs.planning.lookup import find_configuration
 
     def progress(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
         return bar(what, total, quiet=quiet)
@@ -121,8 +121,8 @@ def _reader(store: Store, given: Given, extractor: str | None, quiet: bool) -> S
 
 
 def _of_configuration(reader: SideReader, given: Given, reference: Given | None) -> Evidence:
-    from jobs.audit import audited_configuration
-    from jobs.lookup import find_configuration, find_sweep
+    from jobs.inspection.audit import audited_configuration
+    from jobs.planning.lookup import find_configuration, find_sweep
 
     configuration = find_configuration(reader.store, given.text)
     sweep = find_sweep(reader.store, configuration.sweep)

@@ -1,6 +1,6 @@
 """The command that measures this machine.
 
-A module of its own because it needs no store and no Ray. It must not measure: `jobs.bench` does.
+A module of its own because it needs no store and no Ray. It must not measure: `jobs.planning.bench` does.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import click
 from cluster.cli.common import RequestError, command, emit
 
 if TYPE_CHECKING:
-    from jobs.bench import Bench
-    from jobs.build import Source
+    from jobs.models.build import Source
+    from jobs.planning.bench import Bench
 
 
 @click.command()
@@ -74,8 +74,8 @@ def bench(
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is imported
     import torch
 
-    from jobs import bench as measuring
-    from jobs.worker import WorkerState, best_device
+    from jobs.compute.worker import WorkerState, best_device
+    from jobs.planning import bench as measuring
 
     torch.set_num_threads(threads)
     chosen = WorkerState(best_device() if device == "auto" else device).device
@@ -107,9 +107,9 @@ def _source(name: str, device: Any) -> tuple[Source, bool]:
     """The model of a name or of a file, and whether its weights mean something."""
     from pathlib import Path
 
-    from jobs import catalog
-    from jobs.build import build_model
-    from jobs.spec import ModelSection
+    from jobs.models import catalog
+    from jobs.models.build import build_model
+    from jobs.specs.spec import ModelSection
     from sdesampling.networks.published import PUBLISHED
 
     is_file = Path(name).is_file()

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from jobs.catalog import Resolved
-    from jobs.configuration import Extractor
-    from jobs.spec import ExtractorSection
+    from jobs.models.catalog import Resolved
+    from jobs.planning.sweep import Sweep
+    from jobs.specs.configuration import Extractor
+    from jobs.specs.spec import ExtractorSection
     from jobs.store import Store
-    from jobs.sweep import Sweep
 
 DAMAGED = 1
 INCOMPLETE = 75
@@ -71,15 +71,15 @@ def open_store(url: str) -> Store:
 
 def load_sweep(store: Store, name: str) -> Sweep:
     """A sweep from the store's own record of it. Raises NotFoundError when it is not there."""
-    from jobs.lookup import find_sweep
+    from jobs.planning.lookup import find_sweep
 
     return find_sweep(store, name)
 
 
 def expand_spec(source: str, settings: tuple[str, ...], store: str | None = None) -> Sweep:
     """The sweep of a spec file or a ready spec, `--set` and `--store` laid over it. Raises SpecError."""
-    from jobs.specfile import load_spec
-    from jobs.sweep import expand
+    from jobs.planning.specfile import load_spec
+    from jobs.planning.sweep import expand
 
     overrides = dict(map(_setting, settings))
     if store is not None:
@@ -91,7 +91,7 @@ def extractor_section(text: str) -> ExtractorSection:
     """`NAME` or `NAME=WEIGHTS`."""
     from pydantic import ValidationError
 
-    from jobs.spec import ExtractorSection
+    from jobs.specs.spec import ExtractorSection
 
     name, _, weights = text.partition("=")
     try:
@@ -102,7 +102,7 @@ def extractor_section(text: str) -> ExtractorSection:
 
 def find_extractor(text: str) -> Resolved[Extractor]:
     """The extractor that a command line names. Raises RequestError when its weights are not here."""
-    from jobs.catalog import resolve_extractor
+    from jobs.models.catalog import resolve_extractor
 
     found = resolve_extractor(extractor_section(text), Path.cwd())
     if found.missing:
@@ -120,8 +120,8 @@ def page_url(store: Store, name: str) -> str:
 
 def _setting(text: str) -> tuple[str, Any]:
     """`sampler.steps=10` as a key and a value read as YAML."""
-    from jobs.plain_yaml import parse
     from jobs.problems import SpecError
+    from jobs.specs.plain_yaml import parse
 
     key, separator, value = text.partition("=")
     if not separator or not key:
@@ -160,16 +160,16 @@ def _exit_code(error: Exception) -> int | None:
     from cluster.jobs_api import JobsError
     from cluster.pool import PoolError
     from cluster.prepare import NotRunnableError
-    from jobs.commit import DamageError
-    from jobs.datasets import DatasetError
-    from jobs.export import TargetError
-    from jobs.lease import LeaseHeldError
-    from jobs.lookup import NotFoundError
-    from jobs.modelfiles import UnresolvedError
+    from jobs.inputs.datasets import DatasetError
+    from jobs.inputs.modelfiles import UnresolvedError
+    from jobs.inspection.export import TargetError
+    from jobs.models.weights import WrongWeightsError
+    from jobs.planning.lookup import NotFoundError
     from jobs.problems import SpecError
-    from jobs.scoring import MetricsError
+    from jobs.scores.scoring import MetricsError
+    from jobs.storage.commit import DamageError
+    from jobs.storage.lease import LeaseHeldError
     from jobs.store import StoreError
-    from jobs.weights import WrongWeightsError
 
     if isinstance(error, PoolError | JobsError | LeaseHeldError):
         return INCOMPLETE

@@ -1,6 +1,6 @@
 """`sdesweep compare`: scores beside each other, ranked only where they measure the same thing.
 
-It must not decide what is comparable: `jobs.comparison` does.
+It must not decide what is comparable: `jobs.scores.comparison` does.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import click
 from cluster.cli.common import WRONG_REQUEST, RequestError, command, emit, open_store, store_option
 
 if TYPE_CHECKING:
-    from jobs.comparison import Compared
-    from jobs.results import ScoreLine
+    from jobs.scores.comparison import Compared
+    from jobs.scores.results import ScoreLine
     from jobs.store import Store
 
 
@@ -43,10 +43,10 @@ def compare(
       sdesweep compare digits-demo --store runs
       sdesweep compare mine.json theirs.json --metric kid
     """
-    from jobs.comparison import common_metric
-    from jobs.comparison import compare as compared
     from jobs.problems import not_one_of
-    from jobs.sections import METRICS
+    from jobs.scores.comparison import common_metric
+    from jobs.scores.comparison import compare as compared
+    from jobs.specs.sections import METRICS
 
     opened = open_store(store)
     found = [pair for text in results for pair in _lines(opened, text, extractor, reference)]
@@ -71,7 +71,7 @@ def _lines(
     """Name and line of each result that a text stands for."""
     from pydantic import ValidationError
 
-    from jobs.fidline import read_line
+    from jobs.scores.fidline import read_line
 
     if Path(text).is_file():
         try:
@@ -85,8 +85,8 @@ def _lines(
 def _of_store(
     store: Store, text: str, extractor: str | None, reference: str | None
 ) -> list[tuple[str, ScoreLine]]:
-    from jobs.gather import stored_results
-    from jobs.lookup import find_configurations
+    from jobs.planning.lookup import find_configurations
+    from jobs.scores.gather import stored_results
 
     found: list[tuple[str, ScoreLine]] = []
     for configuration in find_configurations(store, text):
@@ -112,7 +112,7 @@ def _show(outcome: Compared, lines: list[ScoreLine], as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from jobs.fidline import sentence, with_error
+    from jobs.scores.fidline import sentence, with_error
 
     if as_json:
         emit(asdict(outcome) | {"sentences": [sentence(line) for line in lines]})

@@ -13,8 +13,8 @@ from cluster.cli.tables import print_results, results_data
 if TYPE_CHECKING:
     from cluster.account import Outcome
     from cluster.nights import JointNights
+    from jobs.planning.sweep import Sweep
     from jobs.store import Store
-    from jobs.sweep import Sweep
 
 
 def show_end(

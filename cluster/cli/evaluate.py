@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from cluster.account import Outcome
     from cluster.pool import WorkerPool
     from cluster.prepare_evaluation import Evaluation
-    from jobs.sections import DataSet, ErrorMethod
+    from jobs.planning.sweep import Sweep
+    from jobs.specs.sections import DataSet, ErrorMethod
     from jobs.store import Store
-    from jobs.sweep import Sweep
 
 
 @click.command()
@@ -61,8 +61,8 @@ def evaluate(
       sdesweep evaluate song2020-table1 --extractor inception=weights.pth --reference cifar10-test
     """
     from cluster.prepare_evaluation import Evaluation
-    from jobs.evaluation import EvaluationRequest, refuse_impossible, without_impossible
-    from jobs.lookup import find_configurations, find_sweep
+    from jobs.planning.lookup import find_configurations, find_sweep
+    from jobs.work.evaluation import EvaluationRequest, refuse_impossible, without_impossible
 
     opened = open_store(store)
     sweep = find_sweep(opened, target.partition("/")[0])
@@ -93,10 +93,10 @@ def _reference(store: Store, text: str) -> DataSet:
     from pydantic import ValidationError
 
     from cluster.cli.common import RequestError
-    from jobs.catalog import resolve_reference
-    from jobs.imagesets import path_and_split
-    from jobs.reference_index import named_references
-    from jobs.sections import DataSet
+    from jobs.models.catalog import resolve_reference
+    from jobs.references.imagesets import path_and_split
+    from jobs.specs.sections import DataSet
+    from jobs.storage.reference_index import named_references
 
     name, _, place = text.partition("=")
     path, split = path_and_split(place) if place else ("", None)

@@ -37,8 +37,8 @@ def events(name: str, store: str, run_id: str | None, attempts: bool, as_json: b
       sdesweep events digits-demo --store runs
       sdesweep events digits-demo --store runs --run last --attempts
     """
-    from jobs import runrecord
     from jobs.paths import SweepPaths
+    from jobs.storage import runrecord
 
     opened = open_store(store)
     sweep = load_sweep(opened, name)
@@ -86,7 +86,7 @@ def _story(store: Store, paths: SweepPaths, run_id: str | None, zone: tzinfo | N
 def _attempts(
     store: Store, paths: SweepPaths, runs: Sequence[str], zone: tzinfo | None, as_json: bool
 ) -> None:
-    from jobs.events import attempts_of
+    from jobs.storage.events import attempts_of
 
     found = [(run, attempt) for run in runs for attempt in attempts_of(store, paths, run)]
     if as_json:

@@ -14,8 +14,8 @@ from cluster.cli.bars import bar
 from cluster.cli.common import command, emit, open_store, store_option
 
 if TYPE_CHECKING:
-    from jobs.configuration import Configuration
-    from jobs.export import Format
+    from jobs.inspection.export import Format
+    from jobs.specs.configuration import Configuration
 
 _FORMATS = ("png", "npz", "huggingface")
 
@@ -42,8 +42,8 @@ def export(target: str, path: Path, form: Format, step: int | None, store: str, 
     """
     from dataclasses import asdict
 
-    from jobs.export import export_images
-    from jobs.lookup import find_configurations
+    from jobs.inspection.export import export_images
+    from jobs.planning.lookup import find_configurations
 
     opened = open_store(store)
     found = find_configurations(opened, target)

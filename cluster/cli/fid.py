@@ -16,8 +16,8 @@ from cluster.cli.common import RequestError, command, emit, find_extractor, open
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jobs.results import SetResult
-    from jobs.sections import ErrorMethod, Metric
+    from jobs.scores.results import SetResult
+    from jobs.specs.sections import ErrorMethod, Metric
 
 metrics_option = click.option(
     "--metrics",
@@ -69,9 +69,9 @@ def fid(
       sdesweep fid samples/ cifar-10-python.tar.gz:train --extractor inception=weights.pth --metrics all
       sdesweep fid digits-demo/3fa9 digits-heldout --extractor digits-cnn --store runs
     """
-    from jobs.imagesets import SetReader, identify
-    from jobs.setscores import possible, score_sets
-    from jobs.worker import WorkerState, best_device
+    from jobs.compute.worker import WorkerState, best_device
+    from jobs.inspection.setscores import possible, score_sets
+    from jobs.references.imagesets import SetReader, identify
 
     found = find_extractor(extractor)
     asked, strict = parse_metrics(metrics)
@@ -92,7 +92,7 @@ def fid(
 def parse_metrics(text: str | None, default: tuple[Metric, ...] = ("fid",)) -> tuple[list[Metric], bool]:
     """Metrics of a command line, and whether each was asked for by name. Raises RequestError."""
     from jobs.problems import not_one_of
-    from jobs.sections import METRICS
+    from jobs.specs.sections import METRICS
 
     if text is None:
         return list(default), True
@@ -114,7 +114,7 @@ def show_line(result: SetResult, as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from jobs.fidline import facts, sentence
+    from jobs.scores.fidline import facts, sentence
 
     told = facts(result)
     if as_json:

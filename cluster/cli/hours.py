@@ -17,7 +17,7 @@ from cluster.cli.common import RequestError
 
 if TYPE_CHECKING:
     from cluster.nights import Nights
-    from jobs.sweep import Sweep
+    from jobs.planning.sweep import Sweep
 
 until_option = click.option(
     "--until",
@@ -69,7 +69,7 @@ def nights_of(sweeps: Sequence[Sweep], when: When) -> dict[str, Nights]:
     Raises RequestError for an --until that is no time.
     """
     from cluster.nights import Nights, now
-    from jobs.window import Hours, moment
+    from jobs.specs.window import Hours, moment
 
     windows = {sweep.name: None if when.ignore_window else sweep.window for sweep in sweeps}
     first = windows[sweeps[0].name]

@@ -34,7 +34,7 @@ def verify(name: str, store: str, processes: int | None, dry_run: bool, as_json:
     """
     from dataclasses import asdict
 
-    from jobs.verify import verify as check
+    from jobs.work.verify import verify as check
 
     opened = open_store(store)
     load_sweep(opened, name)  # a clear error where there is none
@@ -84,7 +84,7 @@ def gc(store: str, older_than: float, quarantine: bool, dry_run: bool, as_json: 
     """
     from dataclasses import asdict
 
-    from jobs.gc import KINDS, collect_garbage
+    from jobs.storage.gc import KINDS, collect_garbage
 
     with ExitStack() as stack:
         report = collect_garbage(

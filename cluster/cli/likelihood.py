@@ -15,7 +15,7 @@ from cluster.cli.bars import bar
 from cluster.cli.common import INCOMPLETE, RequestError, command, emit, open_store, store_option
 
 if TYPE_CHECKING:
-    from jobs.likelihoods import Bits, LikelihoodRequest
+    from jobs.inspection.likelihoods import Bits, LikelihoodRequest
 
 positive = click.FloatRange(min=0, min_open=True)
 
@@ -64,9 +64,8 @@ def likelihood(
       sdesweep likelihood digits-vp digits-heldout --passes 5
       sdesweep likelihood vp/cifar10_ddpmpp_continuous cifar10-test --path cifar10/test.parquet
     """
-    from jobs.build import build_model
-    from jobs.datasets import read_dataset
-    from jobs.likelihoods import (
+    from jobs.inputs.datasets import read_dataset
+    from jobs.inspection.likelihoods import (
         LikelihoodRequest,
         UnfitError,
         check_request,
@@ -74,6 +73,7 @@ def likelihood(
         make_parts,
         missing_parts,
     )
+    from jobs.models.build import build_model
     from sdesampling.score import ScoreModel
 
     found = _resolved(model)
@@ -126,8 +126,8 @@ def _resolved(model: str) -> Any:
     """What MODEL stands for, with its weights. Raises RequestError where they are not here."""
     from pydantic import ValidationError
 
-    from jobs.catalog import resolve_model
-    from jobs.spec import ModelSection
+    from jobs.models.catalog import resolve_model
+    from jobs.specs.spec import ModelSection
 
     try:
         is_file = Path(model).is_file()

@@ -11,9 +11,9 @@ from cluster.cli.hours import When, nights_of, until_option
 
 if TYPE_CHECKING:
     from cluster.forecast import Expected
-    from jobs.plan import Costs
+    from jobs.planning.plan import Costs
+    from jobs.planning.sweep import Sweep
     from jobs.store import Store
-    from jobs.sweep import Sweep
 
 
 @click.command()
@@ -49,18 +49,18 @@ def plan(
     """
     from rich.console import Console
 
-    from jobs.configuration import Configuration
-    from jobs.ledger import scan
     from jobs.paths import SweepPaths
-    from jobs.plan import costs
-    from jobs.plan_report import plan_json, render_plan
+    from jobs.planning.plan import costs
+    from jobs.planning.plan_report import plan_json, render_plan
+    from jobs.specs.configuration import Configuration
+    from jobs.storage.ledger import scan
 
     sweep = expand_spec(spec, settings, store)
     opened = open_store(sweep.store)
     if any(each.precision == "auto" for each in sweep.configurations):  # their fingerprints depend on it
         from cluster.settling import recorded_hardware
-        from jobs.hardware import hardware_here
-        from jobs.submission import settle_precision
+        from jobs.planning.hardware import hardware_here
+        from jobs.planning.submission import settle_precision
 
         sweep = settle_precision(sweep, recorded_hardware(opened, sweep.name) or hardware_here())
 
@@ -80,8 +80,8 @@ def plan(
 def _expected(store: Store, sweep: Sweep, planned: Costs, rate: float | None, until: str | None) -> Expected:
     from cluster.forecast import Expected, forecast, measured_rate
     from cluster.nights import now
-    from jobs import runrecord
     from jobs.paths import SweepPaths
+    from jobs.storage import runrecord
 
     nights = nights_of([sweep], When(until=until))[sweep.name]
     used = rate or measured_rate(runrecord.runs(store, SweepPaths(sweep.name)))
@@ -100,7 +100,7 @@ def catalog(as_json: bool) -> None:
     Example:
       sdesweep catalog --json
     """
-    from jobs import catalog as known
+    from jobs.models import catalog as known
 
     found: dict[str, Any] = {
         "specs": known.spec_names(),

@@ -13,8 +13,8 @@ import click
 from cluster.cli.common import RequestError, command, emit
 
 if TYPE_CHECKING:
-    from jobs.added import Added
-    from jobs.inventory import Entry
+    from jobs.models.added import Added
+    from jobs.models.inventory import Entry
 
 weights_option = click.option(
     "--weights",
@@ -54,7 +54,7 @@ def add(paths: tuple[Path, ...], name: str, weights: str | None, config: Path | 
       sdesweep models add checkpoint.pth --as mine/small --config config.yaml
       sdesweep models add netG.pth netD.pth --as cifar10_sngan
     """
-    from jobs.added import add_weights
+    from jobs.models.added import add_weights
 
     try:
         added = add_weights(name, paths, _choice(weights), config)
@@ -72,7 +72,7 @@ def list_(as_json: bool) -> None:
     Example:
       sdesweep models list
     """
-    from jobs import inventory
+    from jobs.models import inventory
 
     found, plugins = inventory.entries(), inventory.plugins()
     if as_json:
@@ -104,7 +104,7 @@ def show(name: str, as_json: bool) -> None:
     """
     import json
 
-    from jobs import inventory
+    from jobs.models import inventory
 
     found = inventory.entry(name)
     if as_json:
@@ -131,7 +131,7 @@ def verify(names: tuple[str, ...], as_json: bool) -> int:
     Example:
       sdesweep models verify
     """
-    from jobs import inventory
+    from jobs.models import inventory
 
     chosen = names or [each.name for each in inventory.entries() if each.state != "missing"]
     found = {}
@@ -154,7 +154,7 @@ def remove(names: tuple[str, ...], as_json: bool) -> None:
     Example:
       sdesweep models remove mine/small
     """
-    from jobs import inventory
+    from jobs.models import inventory
 
     for name in names:
         inventory.entry(name)  # all names are right before anything is deleted
@@ -192,7 +192,7 @@ def fetch(
       sdesweep models fetch inception
       sdesweep models fetch https://example.org/checkpoint_9.pth --as mine/small --config config.yaml
     """
-    from jobs.fetched import bring, download
+    from jobs.models.fetched import bring, download
 
     if "://" in what and (name is None) == (to is None):
         raise RequestError("a URL needs either --as NAME, to be added, or --to FILE, to be kept")

@@ -10,7 +10,7 @@ import click
 from cluster.cli.common import RequestError, command, emit, open_store, store_option
 
 if TYPE_CHECKING:
-    from jobs.queue_state import QueueState
+    from jobs.storage.queue_state import QueueState
     from jobs.store import Store
 
 
@@ -34,7 +34,7 @@ def show(name: str | None, store: str, as_json: bool) -> None:
     Example:
       sdesweep queue show --store runs
     """
-    from jobs.queue_state import queue_names
+    from jobs.storage.queue_state import queue_names
 
     opened = open_store(store)
     found = [_read(opened, each) for each in ([name] if name else queue_names(opened))]
@@ -93,7 +93,7 @@ def unpause(name: str, sweeps: tuple[str, ...], store: str, as_json: bool) -> No
 
 
 def _change(store: str, name: str, change: Callable[[QueueState], QueueState], as_json: bool) -> None:
-    from jobs.queue_state import UnknownSweepError, write_queue
+    from jobs.storage.queue_state import UnknownSweepError, write_queue
 
     opened = open_store(store)
     try:
@@ -108,7 +108,7 @@ def _change(store: str, name: str, change: Callable[[QueueState], QueueState], a
 
 
 def _read(store: Store, name: str) -> QueueState:
-    from jobs.queue_state import queue_names, read_queue
+    from jobs.storage.queue_state import queue_names, read_queue
 
     state = read_queue(store, name)
     if state is None:

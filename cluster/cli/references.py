@@ -23,10 +23,10 @@ from cluster.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from jobs.imagestream import ImageSource
-    from jobs.reference_check import ReferenceSummary
-    from jobs.reference_index import Indexed
-    from jobs.sections import DataSet
+    from jobs.inputs.imagestream import ImageSource
+    from jobs.references.check import ReferenceSummary
+    from jobs.specs.sections import DataSet
+    from jobs.storage.reference_index import Indexed
     from jobs.store import Store
 
 
@@ -70,8 +70,8 @@ def build(
       sdesweep reference build cifar10-train --from cifar-10-python.tar.gz --split train --extractor inception
       sdesweep reference build faces --from images/ --extractor inception=weights.pth
     """
-    from jobs.datasets import open_dataset
-    from jobs.references import register_reference
+    from jobs.inputs.datasets import open_dataset
+    from jobs.references.reference import register_reference
 
     named = _named(name)
     resolved = [find_extractor(text) for text in extractors]
@@ -90,10 +90,10 @@ def build(
 
 def _make_features(store: Store, named: DataSet, data: ImageSource, found: Any, as_json: bool) -> bool:
     """Build what is missing, with progress; False when it was stopped."""
-    from jobs.extraction import BATCH
-    from jobs.references import build_reference
-    from jobs.weights import send_weights
-    from jobs.worker import WorkerState, best_device
+    from jobs.compute.extraction import BATCH
+    from jobs.compute.worker import WorkerState, best_device
+    from jobs.models.weights import send_weights
+    from jobs.references.reference import build_reference
 
     send_weights(store, {digest: str(path) for digest, path in found.files.items()})
     with bar(f"features of {named.name} by {found.thing.key}", len(data), quiet=as_json) as advance:
@@ -141,8 +141,8 @@ def import_(
           --extractor inception-half-pixel-symmetric
     """
     from cluster.cli.common import extractor_section
-    from jobs.catalog import resolve_extractor
-    from jobs.reference_import import import_reference
+    from jobs.models.catalog import resolve_extractor
+    from jobs.references.importing import import_reference
 
     _named(name)
     opened = open_store(store)
@@ -165,7 +165,7 @@ def list_(store: str, as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from jobs.reference_check import references_of
+    from jobs.references.check import references_of
 
     found = references_of(open_store(store))
     if as_json:
@@ -212,7 +212,7 @@ def verify(name: str, store: str, as_json: bool) -> int:
     """
     from dataclasses import asdict
 
-    from jobs.reference_check import check_reference
+    from jobs.references.check import check_reference
 
     opened = open_store(store)
     found = check_reference(opened, name, _record(opened, name))
@@ -228,7 +228,7 @@ def verify(name: str, store: str, as_json: bool) -> int:
 def _named(name: str) -> DataSet:
     from pydantic import ValidationError
 
-    from jobs.sections import DataSet
+    from jobs.specs.sections import DataSet
 
     try:
         return DataSet(name=name)
@@ -240,7 +240,7 @@ def _named(name: str) -> DataSet:
 
 def _record(store: Store, name: str) -> Indexed:
     from jobs.problems import not_one_of
-    from jobs.reference_check import references_of
+    from jobs.references.check import references_of
 
     known = {item.name: item.record for item in references_of(store)}
     if name not in known:
@@ -249,7 +249,7 @@ def _record(store: Store, name: str) -> Indexed:
 
 
 def _tell(store: Store, name: str, as_json: bool, skipped: tuple[str, ...] = ()) -> None:
-    from jobs.reference_check import summary
+    from jobs.references.check import summary
 
     found = summary(store, name, _record(store, name))
     if as_json:

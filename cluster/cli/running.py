@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from cluster.account import Outcome
     from cluster.display import Display
     from cluster.pool import WorkerPool
-    from jobs.hardware import Hardware
+    from jobs.planning.hardware import Hardware
+    from jobs.planning.sweep import Sweep
     from jobs.store import Store
-    from jobs.sweep import Sweep
 
 address_option = click.option(
     "--address",
@@ -165,7 +165,7 @@ def _run(
     from cluster.ray_session import hardware_of, open_ray_pool
     from cluster.run import run_sweeps
     from cluster.settling import require_code, settled
-    from jobs.sending import send_data
+    from jobs.references.sending import send_data
 
     nights = JointNights(nights_of(sweeps, when))
 

@@ -48,10 +48,10 @@ def reduce(name: str, store: str, as_json: bool) -> int:
     Example:
       sdesweep reduce digits-demo --store runs
     """
-    from jobs.reduce import IncompleteError, reduce_configuration
-    from jobs.references import build_reference
+    from jobs.compute.worker import WorkerState
+    from jobs.references.reference import build_reference
     from jobs.report import write_report
-    from jobs.worker import WorkerState
+    from jobs.work.reduce import IncompleteError, reduce_configuration
 
     opened = open_store(store)
     sweep = load_sweep(opened, name)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from cluster.cli.common import RequestError, expand_spec, load_sweep
 
 if TYPE_CHECKING:
+    from jobs.planning.sweep import Sweep
     from jobs.store import Store
-    from jobs.sweep import Sweep
 
 
 def expand_specs(sources: Sequence[str], settings: tuple[str, ...], store: str | None = None) -> list[Sweep]:
@@ -29,7 +29,7 @@ def expand_specs(sources: Sequence[str], settings: tuple[str, ...], store: str |
 
 def load_sweeps(store: Store, names: Sequence[str]) -> list[Sweep]:
     """Sweeps, or all of a queue, from the store's own record. Raises RequestError for what is not there."""
-    from jobs.queue_state import read_queue
+    from jobs.storage.queue_state import read_queue
 
     if len(names) == 1 and (queue := read_queue(store, names[0])) is not None:
         names = queue.sweeps

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from cluster.status import SweepStatus
+    from jobs.planning.sweep import Sweep
     from jobs.store import Store
-    from jobs.sweep import Sweep
 
 LATELY = 5  # sentences of the story that are shown while watching
 
@@ -122,7 +122,7 @@ def _data(found: SweepStatus, sweep: Sweep) -> dict[str, Any]:
 def _hours(sweep: Sweep) -> str:
     """Why no work may be done now, as the window says."""
     from cluster.nights import Nights
-    from jobs.window import Hours
+    from jobs.specs.window import Hours
 
     return Nights(Hours(sweep.window)).closing()
 

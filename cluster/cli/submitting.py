@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from cluster.checks import Check
     from cluster.jobs_api import Job, Jobs
     from cluster.submission import Ending
+    from jobs.planning.sweep import Sweep
     from jobs.store import Store
-    from jobs.sweep import Sweep
 
 SIGNS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "failed": ("failed", "red")}
 

@@ -14,14 +14,14 @@ from cluster.cli.common import page_url
 
 if TYPE_CHECKING:
     from jobs.report.text import Format
-    from jobs.results import SweepResults
+    from jobs.scores.results import SweepResults
     from jobs.store import Store
 
 
 def read_results(store: Store, sweep: str) -> SweepResults:
     """What the last report or run wrote down."""
     from jobs.paths import SweepPaths
-    from jobs.results import SweepResults
+    from jobs.scores.results import SweepResults
 
     return SweepResults.model_validate_json(store.get(SweepPaths(sweep).results))
 

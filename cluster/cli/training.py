@@ -31,9 +31,9 @@ def train(spec: str, out: Path, as_json: bool) -> None:
       sdesweep train train-digits-cnn --out weights
       sdesweep train my-training.yaml --out weights --json
     """
-    from jobs import catalog
-    from jobs.training import OtherTrainingError
-    from jobs.training import train as run_training
+    from jobs.models import catalog
+    from jobs.training.run import OtherTrainingError
+    from jobs.training.run import train as run_training
 
     path = Path(spec) if Path(spec).is_file() else catalog.spec_path(spec)
     if not path.is_file():

@@ -11,16 +11,16 @@ from functools import cache
 import numpy as np
 
 from fid.neighbours import nearest_rows
-from jobs.configuration import Extractor
-from jobs.datasets import Dataset
-from jobs.features import StoredFeatures
-from jobs.ledger import scan
-from jobs.originals import original_images
+from jobs.inputs.datasets import Dataset
+from jobs.inputs.originals import original_images
 from jobs.paths import SweepPaths
-from jobs.references import load_reference
+from jobs.references.reference import load_reference
 from jobs.report.pictures import Grid, first_images, tiled
-from jobs.results import Result
-from jobs.sections import DataSet
+from jobs.scores.results import Result
+from jobs.specs.configuration import Extractor
+from jobs.specs.sections import DataSet
+from jobs.storage.features import StoredFeatures
+from jobs.storage.ledger import scan
 from jobs.store import Store
 
 SAMPLES = 10  # across

@@ -12,16 +12,16 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
-from jobs.fidline import control_text, sentence_of_cell
-from jobs.gather import reduce_sweep
 from jobs.paths import SweepPaths
+from jobs.planning.sweep import Sweep
 from jobs.report.nearest import NearestImages
 from jobs.report.pictures import Curve, Grid, curves_svg, sample_grid
 from jobs.report.table import Entry, Panel, Table, tables_of
 from jobs.report.text import Format, render_table
-from jobs.results import Cell, Result, SweepResults, score_label
+from jobs.scores.fidline import control_text, sentence_of_cell
+from jobs.scores.gather import reduce_sweep
+from jobs.scores.results import Cell, Result, SweepResults, score_label
 from jobs.store import Store
-from jobs.sweep import Sweep
 
 LINES = "lines.txt"  # the FID line of every cell, a sentence each
 _TEXT_FORMS: dict[str, Format] = {"table.md": "markdown", "table.csv": "csv", "table.tex": "latex"}

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jobs.images import read_images
-from jobs.ledger import scan
 from jobs.paths import SweepPaths
-from jobs.results import MetricSummary, Result
+from jobs.scores.results import MetricSummary, Result
+from jobs.storage.images import read_images
+from jobs.storage.ledger import scan
 from jobs.store import Store
 
 #: Stands for the page's text colour, so that curves fit light and dark pages.

@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.fidline import with_error
-from jobs.results import Cell, MetricSummary, SweepResults, Unscored
-from jobs.sections import PublishedValue
+from jobs.scores.fidline import with_error
+from jobs.scores.results import Cell, MetricSummary, SweepResults, Unscored
+from jobs.specs.sections import PublishedValue
 
 BOOTSTRAP_MARK = "†"
 

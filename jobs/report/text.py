@@ -16,7 +16,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from jobs.report.table import Entry, Panel, Table, tables_of
-from jobs.results import SweepResults
+from jobs.scores.results import SweepResults
 
 Format = Literal["terminal", "markdown", "csv", "latex"]
 

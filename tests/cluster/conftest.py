@@ -14,9 +14,9 @@ from local_pool import LocalPool
 
 from cluster.display import Silence
 from cluster.run import run_sweep
-from jobs.specfile import load_spec
+from jobs.planning.specfile import load_spec
+from jobs.planning.sweep import Sweep, expand
 from jobs.store import LocalStore
-from jobs.sweep import Sweep, expand
 
 os.environ["RAY_AUTH_MODE"] = "token"  # Ray reads it when it is first imported, by whichever test
 

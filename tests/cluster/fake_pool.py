@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cluster.pool import Advanced, Event, Failed, Finished, GivenUp, Lost, Ready
-from jobs.assignment import Assignment, Receipt
+from jobs.compute.assignment import Assignment, Receipt
 
 RESTART = 4.0  # seconds after which a lost worker is ready again
 

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 from cluster.causes import cause_of
 from cluster.pool import Event, Failed, Finished, GivenUp, Ready, WorkerPool
-from jobs.assignment import Assignment, Drained
+from jobs.compute.assignment import Assignment, Drained
+from jobs.compute.worker import WorkerState
 from jobs.store import Store
-from jobs.work import perform
-from jobs.worker import WorkerState
+from jobs.work.perform import perform
 
 
 class LocalPool:

@@ -24,10 +24,10 @@ from test_run import Lines
 from cluster.run import run_sweep
 from fid.extractors import load_extractor
 from jobs import bounds
-from jobs.datasets import DatasetError, read_dataset
-from jobs.features import read_features
-from jobs.images import decode_png, read_images
-from jobs.queue_state import read_queue
+from jobs.inputs.datasets import DatasetError, read_dataset
+from jobs.storage.features import read_features
+from jobs.storage.images import decode_png, read_images
+from jobs.storage.queue_state import read_queue
 from jobs.store import LocalStore, StoreError
 from sdesampling.checkpoints import CheckpointError, read_checkpoint
 from sdesampling.models import ModelError, load_model
@@ -115,8 +115,8 @@ def test_names_that_lead_elsewhere_are_refused(plan, tmp_path, line):
 
 def test_labels_of_the_table_are_text_wherever_they_lead(store, tmp_path):
     """Rows and columns are for people: they name no file, and the page shows them as they are."""
-    from jobs.specfile import load_spec
-    from jobs.sweep import expand
+    from jobs.planning.specfile import load_spec
+    from jobs.planning.sweep import expand
 
     levels = "{'../../../x': {}, '<script>alert(1)</script>': {seed: 1}}"
     path = tmp_path / "labels.yaml"

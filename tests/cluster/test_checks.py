@@ -18,7 +18,7 @@ from cluster.access import MODE, PATH, VALUE, Token, find_token, use_token
 from cluster.checks import Check, cluster_checks, failures, resource_check, store_checks, token_checks
 from cluster.demand import GIB, Demand
 from cluster.machine_checks import RayProcess, port_checks
-from jobs.sections import Resources
+from jobs.specs.sections import Resources
 from jobs.store import LocalStore
 
 TOKEN = Token("secret")

@@ -11,8 +11,8 @@ import click
 import pytest
 
 from cluster.cli import main
-from jobs.lease import held
 from jobs.paths import SweepPaths
+from jobs.storage.lease import held
 
 LEAVES = [
     (f"{name} {leaf}" if isinstance(command, click.Group) else name, found)

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from cluster.cli import main
-from jobs.datasets import read_digits
+from jobs.inputs.datasets import read_digits
 
 
 @pytest.fixture(scope="module")

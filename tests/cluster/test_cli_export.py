@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import export as exporting
-from jobs.commit import DamageError
-from jobs.configuration import Configuration
-from jobs.datasets import read_dataset
-from jobs.lookup import find_configurations
+from jobs.inputs.datasets import read_dataset
+from jobs.inspection import export as exporting
+from jobs.planning.lookup import find_configurations
+from jobs.specs.configuration import Configuration
+from jobs.storage.commit import DamageError
 
 FORMATS = ("png", "npz", "huggingface")
 

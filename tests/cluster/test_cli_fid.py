@@ -11,9 +11,9 @@ from PIL import Image
 
 from fid.frechet import frechet_distance
 from fid.moments import Moments
-from jobs.datasets import read_digits
-from jobs.fidline import read_line
-from jobs.results import Result, SetResult
+from jobs.inputs.datasets import read_digits
+from jobs.scores.fidline import read_line
+from jobs.scores.results import Result, SetResult
 
 DIGITS = read_digits("heldout").images
 

@@ -135,8 +135,8 @@ def test_wrong_requests(folder: Path, arguments, message):
 
 
 def test_without_a_network_it_says_what_to_do_by_hand(monkeypatch: pytest.MonkeyPatch):
-    from jobs import fetched
-    from jobs.fetch import UnreachableError
+    from jobs.models import fetched
+    from jobs.models.fetch import UnreachableError
 
     def unreachable(url: str, *arguments: object) -> None:
         raise UnreachableError(f"{url} cannot be fetched (no network)")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.datasets import read_digits
-from jobs.specfile import load_spec
-from jobs.sweep import expand
+from jobs.inputs.datasets import read_digits
+from jobs.planning.specfile import load_spec
+from jobs.planning.sweep import expand
 
 
 @pytest.fixture

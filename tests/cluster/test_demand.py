@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.demand import GIB, Demand, Machine, describe_machines, matches
-from jobs.sections import Resources
+from jobs.specs.sections import Resources
 
 PLAIN = Machine({"CPU": 8.0, "memory": 16.0 * GIB}, {})
 H100 = Machine({"CPU": 16.0, "GPU": 2.0, "memory": 64.0 * GIB}, {"kind": "H100", "zone": "a"})

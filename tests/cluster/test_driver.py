@@ -17,7 +17,7 @@ from cluster.duplicates import STRAGGLER_SECONDS
 from cluster.pool import PoolError
 from cluster.queue import ConfigurationWork, WorkQueue
 from cluster.retries import HOPELESS, MAX_DIVERGED, MAX_FAILURES, MAX_LOSSES, MAX_REPAIRS
-from jobs.assignment import Assignment, Receipt
+from jobs.compute.assignment import Assignment, Receipt
 
 SHARD = 8
 

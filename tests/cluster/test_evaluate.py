@@ -15,19 +15,19 @@ from safetensors.torch import load_file, save_file
 from cluster.display import Silence
 from cluster.prepare_evaluation import Evaluation
 from cluster.run import run_sweep
-from jobs.assignment import Assignment
-from jobs.catalog import WEIGHTS, resolve_extractor
-from jobs.datasets import read_digits
-from jobs.evaluation import EvaluationRequest
-from jobs.lookup import find_sweep
+from jobs.compute.assignment import Assignment
+from jobs.compute.worker import WorkerState
+from jobs.inputs.datasets import read_digits
+from jobs.models.catalog import WEIGHTS, resolve_extractor
 from jobs.paths import SweepPaths
-from jobs.results import Result, SweepResults
-from jobs.sections import DataSet
-from jobs.spec import ExtractorSection
+from jobs.planning.lookup import find_sweep
+from jobs.scores.results import Result, SweepResults
+from jobs.specs.sections import DataSet
+from jobs.specs.spec import ExtractorSection
 from jobs.store import LocalStore
-from jobs.verify import verify
-from jobs.work import MissingImagesError, perform
-from jobs.worker import WorkerState
+from jobs.work.evaluation import EvaluationRequest
+from jobs.work.perform import MissingImagesError, perform
+from jobs.work.verify import verify
 
 
 @pytest.fixture(scope="module")

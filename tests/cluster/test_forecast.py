@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from cluster.cli import main
 from cluster.forecast import STARTUP, forecast, measured_rate
 from cluster.nights import LEAD
-from jobs import runrecord
 from jobs.paths import SweepPaths
-from jobs.window import Hours, Window
+from jobs.specs.window import Hours, Window
+from jobs.storage import runrecord
 
 NOON = datetime(2026, 11, 21, 11, tzinfo=UTC)
 NIGHT = Window.model_validate({"from": "22:00", "until": "07:00", "timezone": "Europe/Stockholm"})

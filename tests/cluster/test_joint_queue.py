@@ -18,12 +18,19 @@ from cluster.driver import Driver
 from cluster.joint_queue import JointQueue
 from cluster.queue import ConfigurationWork, WorkQueue
 from cluster.run import run_sweeps
-from jobs import runrecord
-from jobs.assignment import Assignment
+from jobs.compute.assignment import Assignment
 from jobs.paths import SweepPaths
-from jobs.queue_state import QueueState, UnknownSweepError, begin_queue, queue_names, read_queue, write_queue
 from jobs.report import write_report
-from jobs.results import SweepResults
+from jobs.scores.results import SweepResults
+from jobs.storage import runrecord
+from jobs.storage.queue_state import (
+    QueueState,
+    UnknownSweepError,
+    begin_queue,
+    queue_names,
+    read_queue,
+    write_queue,
+)
 from jobs.store import LocalStore
 
 

@@ -9,10 +9,10 @@ import torch
 from click.testing import CliRunner
 
 from cluster.cli import main
-from jobs.catalog import resolve_model
-from jobs.datasets import read_dataset
-from jobs.likelihoods import LikelihoodRequest, UnfitError, gather, make_parts, missing_parts
-from jobs.spec import ModelSection
+from jobs.inputs.datasets import read_dataset
+from jobs.inspection.likelihoods import LikelihoodRequest, UnfitError, gather, make_parts, missing_parts
+from jobs.models.catalog import resolve_model
+from jobs.specs.spec import ModelSection
 from jobs.store import LocalStore
 from sdesampling.analytic import GaussianNetwork
 from sdesampling.dormand_prince import DormandPrince

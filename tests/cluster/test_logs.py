@@ -14,7 +14,7 @@ from cluster.logs import JsonLines
 from cluster.pool import Event, Failed
 from cluster.prepare import Goal
 from cluster.run import run_sweep
-from jobs.assignment import Assignment
+from jobs.compute.assignment import Assignment
 
 KEYS = {"time", "level", "sweep", "configuration", "shard", "event", "message"}
 
@@ -69,9 +69,9 @@ def test_libraries_log_in_the_same_form():
         try:
             raise OSError(28, "No space left on device")
         except OSError:
-            logging.getLogger("jobs.lease").warning("no heartbeat in epoch %d", 3, exc_info=True)
+            logging.getLogger("jobs.storage.lease").warning("no heartbeat in epoch %d", 3, exc_info=True)
     (line,) = lines_of(written)
-    assert (line["level"], line["event"], line["logger"]) == ("warning", "log", "jobs.lease")
+    assert (line["level"], line["event"], line["logger"]) == ("warning", "log", "jobs.storage.lease")
     assert line["message"] == "no heartbeat in epoch 3"
     assert "No space left on device" in str(line["traceback"])
 

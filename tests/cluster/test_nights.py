@@ -20,11 +20,11 @@ from cluster.display import Silence
 from cluster.driver import DRAIN_GRACE, Driver
 from cluster.nights import LEAD, NAP, JointNights, Nights, run_nights
 from cluster.run import run_sweep
-from jobs import runrecord
-from jobs.assignment import Assignment
+from jobs.compute.assignment import Assignment
 from jobs.paths import SweepPaths
+from jobs.specs.window import Hours, Window, moment
+from jobs.storage import runrecord
 from jobs.store import LocalStore
-from jobs.window import Hours, Window, moment
 
 WINDOW = Window.model_validate({"from": "22:00", "until": "07:00", "timezone": "Europe/Stockholm"})
 CLOSES = datetime(2026, 11, 22, 6, tzinfo=UTC)  # 07:00 there

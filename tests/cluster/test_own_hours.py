@@ -19,10 +19,10 @@ from cluster.nights import JointNights, Nights, run_nights
 from cluster.own_hours import OwnHours
 from cluster.queue import ConfigurationWork, WorkQueue
 from cluster.run import run_sweeps
-from jobs import runrecord
-from jobs.assignment import Assignment
+from jobs.compute.assignment import Assignment
 from jobs.paths import SweepPaths
-from jobs.window import Hours, Window
+from jobs.specs.window import Hours, Window
+from jobs.storage import runrecord
 
 NIGHT = Window.model_validate({"from": "22:00", "until": "02:00", "timezone": "Europe/Stockholm"})
 EARLY = Window.model_validate({"from": "20:00", "until": "06:00", "timezone": "America/New_York"})

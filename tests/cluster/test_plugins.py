@@ -18,16 +18,16 @@ from local_pool import LocalPool
 from cluster.cli import main
 from cluster.display import Silence
 from cluster.run import run_sweep
-from jobs import plugins
-from jobs.catalog import resolve_extractor
+from jobs.models import plugins
+from jobs.models.catalog import resolve_extractor
+from jobs.models.plugins import EXTRACTORS, NETWORKS, PluginError
 from jobs.paths import SweepPaths
-from jobs.plugins import EXTRACTORS, NETWORKS, PluginError
+from jobs.planning.specfile import load_spec
+from jobs.planning.sweep import expand
 from jobs.problems import SpecError
-from jobs.results import SweepResults
-from jobs.spec import ExtractorSection
-from jobs.specfile import load_spec
+from jobs.scores.results import SweepResults
+from jobs.specs.spec import ExtractorSection
 from jobs.store import LocalStore
-from jobs.sweep import expand
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -276,7 +276,7 @@ def test_the_example_that_trains_says_what_its_configuration_says(install, monke
     """Its betas are those of the SDE in model.yaml, and what it saves is what is added."""
     import runpy
 
-    from jobs.model_configs import read_model_config_file
+    from jobs.models.model_configs import read_model_config_file
     from sdesampling.networks.published import architecture
 
     network = install_example(install, "network")

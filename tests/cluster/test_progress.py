@@ -12,7 +12,7 @@ from cluster.display import LiveTable, PlainLines, Silence, duration, number, op
 from cluster.pool import Ready
 from cluster.prepare import Goal
 from cluster.progress import WINDOW, Meter
-from jobs.assignment import Assignment
+from jobs.compute.assignment import Assignment
 
 GOALS = {
     "s/a": Goal("VE / PC100", samples=100, done=20, shards=10, shards_done=2, evaluations=10),

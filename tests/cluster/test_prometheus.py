@@ -12,7 +12,7 @@ import pytest
 from cluster.account import Account, Running, Tally
 from cluster.metrics import CAUSES, INTERVAL, METRICS, PHASES, STATES, Metrics
 from cluster.prepare import Goal
-from jobs.assignment import Assignment
+from jobs.compute.assignment import Assignment
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "sdesweep.json"
 GOALS = {

@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 
 from cluster.queue import ConfigurationWork, WorkQueue
-from jobs.assignment import Assignment
+from jobs.compute.assignment import Assignment
 
 
 def work(name: str, shards: int, model: str = "m", priority: int = 0, cost: float = 1.0) -> ConfigurationWork:

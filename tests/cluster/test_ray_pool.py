@@ -24,11 +24,11 @@ from cluster.metrics import METRICS, Metrics, ray_instrument
 from cluster.pool import Event, Failed, Finished, GivenUp, Lost, Ready, WorkerPool
 from cluster.prepare import Goal, prepare
 from cluster.ray_session import _embedded_folder, open_ray_pool
-from jobs.assignment import Assignment
-from jobs.commit import DamageError, OverlapError
-from jobs.images import BadImagesError
+from jobs.compute.assignment import Assignment
+from jobs.planning.sweep import Sweep
+from jobs.storage.commit import DamageError, OverlapError
+from jobs.storage.images import BadImagesError
 from jobs.store import LocalStore, StoreUnavailableError
-from jobs.sweep import Sweep
 
 TIMEOUT = 120.0  # seconds, on a machine that is busy with other things
 

@@ -13,12 +13,12 @@ from cluster.account import Account
 from cluster.prepare import NotRunnableError, prepare
 from cluster.run import run_sweep
 from cluster.status import status_of
-from jobs import runrecord
-from jobs.assignment import Assignment, Receipt
-from jobs.lease import LeaseHeldError, held
-from jobs.ledger import Failure, failures, set_aside
+from jobs.compute.assignment import Assignment, Receipt
 from jobs.paths import SweepPaths
-from jobs.results import SweepResults
+from jobs.scores.results import SweepResults
+from jobs.storage import runrecord
+from jobs.storage.lease import LeaseHeldError, held
+from jobs.storage.ledger import Failure, failures, set_aside
 
 
 class Lines:

@@ -15,19 +15,19 @@ from cluster.display import Silence
 from cluster.run import run_sweep
 from cluster.settling import require_code
 from cluster.submission import carried, plugin_checks
-from jobs.configuration import Extractor
-from jobs.copies import open_sent, read_sent
-from jobs.datasets import DatasetError, read_digits
-from jobs.imagestream import StreamedImages
+from jobs.inputs.copies import open_sent, read_sent
+from jobs.inputs.datasets import DatasetError, read_digits
+from jobs.inputs.imagestream import StreamedImages
+from jobs.models.plugins import EXTRACTORS, PluginError, code_of
 from jobs.paths import StorePaths, SweepPaths
-from jobs.plugins import EXTRACTORS, PluginError, code_of
-from jobs.references import register_reference
-from jobs.results import SweepResults
-from jobs.sections import DataSet
-from jobs.sending import send_data
-from jobs.specfile import load_spec
+from jobs.planning.specfile import load_spec
+from jobs.planning.sweep import Sweep, expand
+from jobs.references.reference import register_reference
+from jobs.references.sending import send_data
+from jobs.scores.results import SweepResults
+from jobs.specs.configuration import Extractor
+from jobs.specs.sections import DataSet
 from jobs.store import LocalStore
-from jobs.sweep import Sweep, expand
 
 SPEC = """
 name: far
@@ -100,7 +100,7 @@ def test_where_the_paths_lead_nowhere_a_sent_sweep_scores_the_same(here, tmp_pat
 
 @pytest.mark.parametrize("held", [512 * 2**20, 100], ids=["in memory", "block by block"])
 def test_labels_travel_with_their_images(here, store, monkeypatch, held):
-    monkeypatch.setattr("jobs.datasets.HELD", held)  # bytes
+    monkeypatch.setattr("jobs.inputs.datasets.HELD", held)  # bytes
     (reference,) = send_data(store, sweep_at(here), print).configurations[0].references
     data = read_sent(store, reference)
     assert data.labels is not None

@@ -12,8 +12,8 @@ from cluster.cli import main
 from cluster.cli.status import _looks
 from cluster.display import Silence
 from cluster.run import run_sweep
-from jobs.lease import held
 from jobs.paths import SweepPaths
+from jobs.storage.lease import held
 
 
 def test_watching_ends_when_the_sweep_is_complete(store, make_sweep):

@@ -17,11 +17,11 @@ from cluster.pool import Event as PoolEvent
 from cluster.pool import Lost, NodeJoined, NodeLost, Ready
 from cluster.run import run_sweep
 from cluster.story import story
-from jobs import runrecord
-from jobs.assignment import Assignment
-from jobs.events import Event, attempts_of, event_log
-from jobs.lease import acquire
+from jobs.compute.assignment import Assignment
 from jobs.paths import SweepPaths
+from jobs.storage import runrecord
+from jobs.storage.events import Event, attempts_of, event_log
+from jobs.storage.lease import acquire
 
 PATHS = SweepPaths("tiny")
 NIGHT = datetime(2026, 11, 21, 1, 14, tzinfo=UTC)

@@ -30,11 +30,11 @@ from cluster.submission import (
     submit,
     taken_ids,
 )
-from jobs import runrecord
-from jobs.lease import LeaseHeldError, held
 from jobs.paths import SweepPaths
-from jobs.queue_state import read_queue
-from jobs.sweep import Sweep
+from jobs.planning.sweep import Sweep
+from jobs.storage import runrecord
+from jobs.storage.lease import LeaseHeldError, held
+from jobs.storage.queue_state import read_queue
 
 
 def job(name: str, status: str = "RUNNING", sweeps: str = "tiny", message: str = "") -> Job:
@@ -342,7 +342,7 @@ def test_ctrl_c_while_following_leaves_the_job_alone(store, capsys):
 
 
 def test_the_queue_command_shows_reorders_and_pauses(store, make_sweep):
-    from jobs.queue_state import begin_queue
+    from jobs.storage.queue_state import begin_queue
 
     begin_queue(store, "night", ["one", "two", "three"])
     at = ("--store", store.url)

@@ -13,15 +13,15 @@ from cluster import driver, retries
 from cluster.display import Silence
 from cluster.prepare import prepare
 from cluster.run import run_sweep
-from jobs import runrecord
-from jobs.commit import data_name
-from jobs.ledger import failures, scan
+from jobs.compute.worker import WorkerState
 from jobs.paths import SweepPaths, extractor_key
-from jobs.results import Result, SweepResults
-from jobs.specfile import load_spec
+from jobs.planning.specfile import load_spec
+from jobs.planning.sweep import expand
+from jobs.scores.results import Result, SweepResults
+from jobs.storage import runrecord
+from jobs.storage.commit import data_name
+from jobs.storage.ledger import failures, scan
 from jobs.store import LocalStore, open_store
-from jobs.sweep import expand
-from jobs.worker import WorkerState
 
 SWEEP = SweepPaths("tiny")
 

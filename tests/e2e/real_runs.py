@@ -14,12 +14,12 @@ from pathlib import Path
 
 from processes import descendants, name_of
 
-from jobs.images import committed_images
-from jobs.ledger import scan
 from jobs.paths import SweepPaths, extractor_key
-from jobs.results import Result
+from jobs.planning.sweep import Sweep
+from jobs.scores.results import Result
+from jobs.storage.images import committed_images
+from jobs.storage.ledger import scan
 from jobs.store import LocalStore, open_store
-from jobs.sweep import Sweep
 
 SPEC = """
 name: tiny

@@ -7,7 +7,7 @@ from processes import frozen
 from real_runs import finish, wait_until
 
 from jobs.paths import SweepPaths
-from jobs.runrecord import runs
+from jobs.storage.runrecord import runs
 
 
 def test_the_head_dies_and_another_cluster_goes_on(site, running, undisturbed):

@@ -23,9 +23,9 @@ from killable_cluster import KillableCluster
 from processes import descendants
 from real_runs import SPEC, TIMEOUT, Content, Site
 
-from jobs.datasets import read_digits
+from jobs.inputs.datasets import read_digits
 from jobs.paths import SweepPaths
-from jobs.runrecord import runs
+from jobs.storage.runrecord import runs
 
 SLOTS = ("--set", "resources.cpus=0.5", "--set", "resources.gpus=0.5")
 JOIN = """

@@ -22,7 +22,7 @@ SIDE = 24  # of the colour images: three blocks of JPEG
 @functools.cache
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """All digits in a random order: images (1797, 1, 8, 8) and labels."""
-    from jobs.datasets import read_digits
+    from jobs.inputs.datasets import read_digits
 
     data = read_digits(None)
     order = np.random.default_rng(5).permutation(len(data))

@@ -22,7 +22,7 @@ from fid.metrics import (
     PrecisionRecall,
 )
 from fid.moments import Moments
-from jobs.datasets import read_digits
+from jobs.inputs.datasets import read_digits
 
 SHIPPED = Path(__file__).parent.parent.parent / "jobs" / "catalog" / "weights" / "digits-cnn.safetensors"
 

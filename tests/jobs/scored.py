@@ -11,19 +11,19 @@ from functools import cache, partial
 import numpy as np
 
 from fid.extractors import load_extractor
-from jobs.catalog import WEIGHTS
-from jobs.commit import Content, Execution, GroupRecord, commit
-from jobs.configuration import Configuration, Extractor, Model
-from jobs.datasets import read_digits
+from jobs.compute.extraction import extract
+from jobs.compute.worker import WorkerState
 from jobs.digests import add_digests
-from jobs.extraction import extract
-from jobs.features import write_features
 from jobs.fingerprint import file_sha256
-from jobs.images import ImageRows, write_images
+from jobs.inputs.datasets import read_digits
+from jobs.models.catalog import WEIGHTS
+from jobs.models.weights import send_weights
 from jobs.paths import SweepPaths, extractor_key
-from jobs.plan import groups
-from jobs.references import build_reference
-from jobs.sections import (
+from jobs.planning.plan import groups
+from jobs.planning.sweep import Sweep
+from jobs.references.reference import build_reference
+from jobs.specs.configuration import Configuration, Extractor, Model
+from jobs.specs.sections import (
     DDLS,
     DataSet,
     NoiseControl,
@@ -32,10 +32,10 @@ from jobs.sections import (
     RealControl,
     Resources,
 )
+from jobs.storage.commit import Content, Execution, GroupRecord, commit
+from jobs.storage.features import write_features
+from jobs.storage.images import ImageRows, write_images
 from jobs.store import LocalStore, Store
-from jobs.sweep import Sweep
-from jobs.weights import send_weights
-from jobs.worker import WorkerState
 
 SWEEP = "digits-synthetic"
 WEIGHTS_FILE = WEIGHTS / "digits-cnn.safetensors"

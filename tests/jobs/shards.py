@@ -5,14 +5,14 @@ import time
 import torch
 
 from fid.extractors import Features
-from jobs import build
-from jobs.assignment import Assignment
-from jobs.configuration import Configuration, Extractor, Model
+from jobs.compute.assignment import Assignment
+from jobs.compute.worker import WorkerState
+from jobs.models import build
 from jobs.paths import SweepPaths, extractor_key
-from jobs.sections import PredictorCorrector, Resources
+from jobs.specs.configuration import Configuration, Extractor, Model
+from jobs.specs.sections import PredictorCorrector, Resources
 from jobs.store import LocalStore
-from jobs.work import perform
-from jobs.worker import WorkerState
+from jobs.work.perform import perform
 from sdesampling.analytic import GaussianNetwork
 from sdesampling.sde import VE
 

@@ -5,9 +5,9 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from jobs.planning.specfile import load_spec
+from jobs.planning.sweep import Sweep, expand
 from jobs.problems import SpecError
-from jobs.specfile import load_spec
-from jobs.sweep import Sweep, expand
 
 SDES = {
     "ve": {"family": "ve", "sigma_min": 0.01, "sigma_max": 8.0},

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from jobs.commit import Commit, Content, Execution, GroupRecord, commit
-from jobs.features import FeatureRows, write_features
-from jobs.images import ImageRows, write_images
+from jobs.storage.commit import Commit, Content, Execution, GroupRecord, commit
+from jobs.storage.features import FeatureRows, write_features
+from jobs.storage.images import ImageRows, write_images
 
 FINGERPRINT = "f" * 64
 EXECUTION = Execution(

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs import catalog
-from jobs.added import NotAddedError, add_weights
-from jobs.build import build_model
-from jobs.spec import ModelSection
+from jobs.models import catalog
+from jobs.models.added import NotAddedError, add_weights
+from jobs.models.build import build_model
+from jobs.specs.spec import ModelSection
 from sdesampling.checkpoints import CheckpointError
 from sdesampling.configs import ScoreConfig
 from sdesampling.models import save_model

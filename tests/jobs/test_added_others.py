@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs import catalog
-from jobs.added import NotAddedError, add_weights
-from jobs.build import build_model
-from jobs.modelfiles import UnresolvedError
-from jobs.spec import ModelSection
+from jobs.inputs.modelfiles import UnresolvedError
+from jobs.models import catalog
+from jobs.models.added import NotAddedError, add_weights
+from jobs.models.build import build_model
+from jobs.specs.spec import ModelSection
 from sdesampling.checkpoints import CheckpointError
 from sdesampling.configs import ModelError
 from sdesampling.latent import Decoder, LatentModel
@@ -85,7 +85,7 @@ def built(name: str, folder: Path):
 
 
 def score_checkpoint(folder: Path, config: Path, step: int = 5) -> Path:
-    from jobs.model_configs import read_model_config_file
+    from jobs.models.model_configs import read_model_config_file
 
     network = read_model_config_file(config).networks()["network"]
     raw = by_formula(network.state_dict())
@@ -123,7 +123,7 @@ def test_a_score_sde_checkpoint_of_another_variant_loads_with_its_configuration(
 
 @pytest.mark.parametrize(("text", "name"), [(NCSN, "ncsn"), (NCSNV2, "ncsnv2")])
 def test_ncsn_and_ncsnv2_load_with_their_yaml(folder: Path, text: str, name: str):
-    from jobs.model_configs import read_model_config_file
+    from jobs.models.model_configs import read_model_config_file
 
     (folder / "config.yml").write_text(text)
     network = read_model_config_file(folder / "config.yml").networks()["network"]
@@ -151,7 +151,7 @@ def test_a_plain_state_dict_with_this_projects_configuration(folder: Path, prefi
         "sde: {family: vp, beta_min: 0.1, beta_max: 20, N: 50}\n"
         "network: {name: ddpm, nf: 32, ch_mult: [1], num_res_blocks: 1, attn_resolutions: []}\n"
     )
-    from jobs.model_configs import read_model_config_file
+    from jobs.models.model_configs import read_model_config_file
 
     config = read_model_config_file(folder / "config.yaml")
     state = {f"{prefix}{name}": each for name, each in config.networks()["network"].state_dict().items()}
@@ -211,7 +211,7 @@ def test_real_weights_of_others(folder: Path):
 def test_a_state_dict_of_a_published_score_model_says_that_averages_are_missing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from jobs.model_configs import read_model_config_file
+    from jobs.models.model_configs import read_model_config_file
 
     (folder / "config.json").write_text(json.dumps(SCORE_SDE))
     config = read_model_config_file(folder / "config.json")

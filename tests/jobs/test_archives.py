@@ -8,7 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from jobs.datasets import DatasetError, read_dataset
+from jobs.inputs.datasets import DatasetError, read_dataset
 
 RNG = np.random.default_rng(0)
 IMAGES = {

@@ -14,7 +14,8 @@ from scored import PC, SWEEP, commit_shard, configuration, extractor, prepare, s
 from fid.audit import audit
 from fid.extractors import load_extractor
 from fid.moments import Moments
-from jobs.audit import (
+from jobs.inputs.datasets import DatasetError, read_digits
+from jobs.inspection.audit import (
     SideReader,
     audited_configuration,
     audited_sets,
@@ -22,13 +23,12 @@ from jobs.audit import (
     expecting,
     stored_samples,
 )
-from jobs.catalog import resolve_extractor
-from jobs.datasets import DatasetError, read_digits
-from jobs.imagesets import identify
-from jobs.reduce import reduce_configuration
-from jobs.sections import DataSet, PublishedValue
-from jobs.spec import ExtractorSection
+from jobs.models.catalog import resolve_extractor
+from jobs.references.imagesets import identify
+from jobs.specs.sections import DataSet, PublishedValue
+from jobs.specs.spec import ExtractorSection
 from jobs.store import LocalStore
+from jobs.work.reduce import reduce_configuration
 
 REFERENCE = DataSet(name="digits-train")
 

@@ -5,10 +5,10 @@ import itertools
 import pytest
 import torch
 
-from jobs import bench as measuring
-from jobs.bench import Rate, auto_share, bench, propose
-from jobs.catalog import WEIGHTS
-from jobs.submission import FLOAT32_BELOW
+from jobs.models.catalog import WEIGHTS
+from jobs.planning import bench as measuring
+from jobs.planning.bench import Rate, auto_share, bench, propose
+from jobs.planning.submission import FLOAT32_BELOW
 from sdesampling.analytic import GaussianNetwork
 from sdesampling.models import load_model
 from sdesampling.networks import build_network

@@ -6,13 +6,13 @@ import pytest
 import torch
 from test_fingerprint import configuration
 
-from jobs import catalog
-from jobs.build import WrongWeightsError, build_extractor, build_model, sampler_of
-from jobs.configuration import Model
-from jobs.datasets import DatasetError
 from jobs.fingerprint import file_sha256
-from jobs.sections import DDLS, DataSet, NoiseControl, PredictorCorrector, RealControl, Sampler
-from jobs.spec import ExtractorSection, ModelSection
+from jobs.inputs.datasets import DatasetError
+from jobs.models import catalog
+from jobs.models.build import WrongWeightsError, build_extractor, build_model, sampler_of
+from jobs.specs.configuration import Model
+from jobs.specs.sections import DDLS, DataSet, NoiseControl, PredictorCorrector, RealControl, Sampler
+from jobs.specs.spec import ExtractorSection, ModelSection
 from sdesampling.configs import ScoreConfig
 from sdesampling.latent import LatentModel
 from sdesampling.models import save_model

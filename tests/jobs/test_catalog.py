@@ -10,16 +10,16 @@ import pytest
 from rich.console import Console
 from spec_files import SDES, sweep_of, write_model
 
-from jobs import catalog
-from jobs.configuration import Configuration
-from jobs.datasets import read_dataset
 from jobs.fingerprint import file_sha256
-from jobs.modelfiles import UnresolvedError, safetensors_metadata
-from jobs.plan import costs
-from jobs.plan_report import bytes_text, count_text, plan_json, render_plan
-from jobs.sections import PredictorCorrector
-from jobs.specfile import load_spec
-from jobs.sweep import Sweep, expand
+from jobs.inputs.datasets import read_dataset
+from jobs.inputs.modelfiles import UnresolvedError, safetensors_metadata
+from jobs.models import catalog
+from jobs.planning.plan import costs
+from jobs.planning.plan_report import bytes_text, count_text, plan_json, render_plan
+from jobs.planning.specfile import load_spec
+from jobs.planning.sweep import Sweep, expand
+from jobs.specs.configuration import Configuration
+from jobs.specs.sections import PredictorCorrector
 
 # Song et al. 2020 (arXiv 2011.13456), CIFAR-10: FID of Table 1 (C2000: one value a column), r of Table 5.
 TABLE_1 = """

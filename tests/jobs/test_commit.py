@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from storage import commit_images, image_rows
 
-from jobs.commit import DamageError, OverlapError, data_name, load_committed, quarantine
-from jobs.images import committed_images
 from jobs.paths import SPAN, RangeFolder, SweepPaths, attempt_range, marker_range
+from jobs.storage.commit import DamageError, OverlapError, data_name, load_committed, quarantine
+from jobs.storage.images import committed_images
 from jobs.store import open_store
 
 PATHS = SweepPaths("sweep").configuration("f" * 64)

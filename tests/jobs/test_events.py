@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.events import (
+from jobs.paths import SweepPaths
+from jobs.storage.events import (
     CHUNK,
     Attempt,
     Event,
@@ -15,7 +16,6 @@ from jobs.events import (
     events_of,
     utc_now,
 )
-from jobs.paths import SweepPaths
 from jobs.store import LocalStore, StoreError
 
 PATHS = SweepPaths("tiny")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from http_server import Behaviour, serving
 
-from jobs.fetch import TRIES, FetchError, UnreachableError, fetch
+from jobs.models.fetch import TRIES, FetchError, UnreachableError, fetch
 
 CONTENT = os.urandom(300_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

@@ -10,13 +10,13 @@ import pytest
 from scored import configuration, demonstration, fill, prepare, sweep_of
 
 from fid.moments import Moments
-from jobs.comparison import common_metric, compare, conditions
-from jobs.fidline import facts, read_line, sentence, sentence_of_cell, table, with_error
-from jobs.gather import reduce_sweep
-from jobs.reduce import reduce_configuration
 from jobs.report.table import tables_of
-from jobs.scoring import distance_of_moments
+from jobs.scores.comparison import common_metric, compare, conditions
+from jobs.scores.fidline import facts, read_line, sentence, sentence_of_cell, table, with_error
+from jobs.scores.gather import reduce_sweep
+from jobs.scores.scoring import distance_of_moments
 from jobs.store import LocalStore
+from jobs.work.reduce import reduce_configuration
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ import time
 import pytest
 from storage import EXECUTION, FINGERPRINT, commit_features, commit_images
 
-from jobs import gc
-from jobs.gc import DAY, SAFE, collect_garbage
-from jobs.lease import acquire, held, inspect
-from jobs.ledger import scan
 from jobs.paths import StorePaths, SweepPaths
-from jobs.snapshots import Snapshots
+from jobs.storage import gc
+from jobs.storage.gc import DAY, SAFE, collect_garbage
+from jobs.storage.lease import acquire, held, inspect
+from jobs.storage.ledger import scan
+from jobs.storage.snapshots import Snapshots
 from jobs.store import open_store
 
 SWEEP = SweepPaths("sweep")

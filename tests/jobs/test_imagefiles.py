@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.datasets import read_dataset
-from jobs.imagefiles import DatasetError, decode
+from jobs.inputs.datasets import read_dataset
+from jobs.inputs.imagefiles import DatasetError, decode
 
 RNG = np.random.default_rng(0)
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from jobs.digests import add_digests
-from jobs.images import BadImagesError, ImageRows, quantise, read_images, write_images
+from jobs.storage.images import BadImagesError, ImageRows, quantise, read_images, write_images
 
 
 def blocks(first=0, last=10, shape=(1, 8, 8), steps=(5, 10), chains=False):

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jobs import datasets, imagestream
-from jobs.datasets import Dataset, DatasetError, open_dataset, read_dataset
-from jobs.imagestream import StreamedImages
+from jobs.inputs import datasets, imagestream
+from jobs.inputs.datasets import Dataset, DatasetError, open_dataset, read_dataset
+from jobs.inputs.imagestream import StreamedImages
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (23, 3, 5, 7), dtype=np.uint8)
 LABELS = np.arange(23) % 4

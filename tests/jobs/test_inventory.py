@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs import catalog, inventory
-from jobs.added import add_weights
-from jobs.modelfiles import UnresolvedError
+from jobs.inputs.modelfiles import UnresolvedError
+from jobs.models import catalog, inventory
+from jobs.models.added import add_weights
 from sdesampling.networks.published import PUBLISHED
 
 
@@ -87,7 +87,7 @@ def test_missing_weights_cannot_be_verified():
 
 
 def test_every_origin_is_of_weights_that_are_known():
-    from jobs.origins import ORIGINS
+    from jobs.models.origins import ORIGINS
 
     known = {each.name for each in inventory.entries()}
     assert ORIGINS.keys() <= known

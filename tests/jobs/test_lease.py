@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from jobs import lease as lease_module
-from jobs.lease import Heartbeat, Holder, LeaseHeldError, LeaseLostError, acquire, held, inspect
 from jobs.paths import SweepPaths
+from jobs.storage import lease as lease_module
+from jobs.storage.lease import Heartbeat, Holder, LeaseHeldError, LeaseLostError, acquire, held, inspect
 from jobs.store import LocalStore, StoreError
 
 PATHS = SweepPaths("sweep")
@@ -19,7 +19,7 @@ PATHS = SweepPaths("sweep")
 DRIVER = textwrap.dedent(
     """
     import sys, time
-    from jobs.lease import held
+    from jobs.storage.lease import held
     from jobs.paths import SweepPaths
     from jobs.store import LocalStore, StoreError
     with held(LocalStore(sys.argv[1]), SweepPaths("sweep"), interval=60.0):
@@ -192,7 +192,7 @@ def test_of_many_contenders_for_a_dead_lease_one_wins(store):
     script = textwrap.dedent(
         """
         import sys, time
-        from jobs.lease import LeaseHeldError, acquire
+        from jobs.storage.lease import LeaseHeldError, acquire
         from jobs.paths import SweepPaths
         from jobs.store import LocalStore, StoreError
         print("ready", flush=True)

@@ -7,12 +7,12 @@ from collections import Counter
 import pytest
 from storage import commit_features, commit_images
 
-from jobs.commit import DamageError, data_name
 from jobs.digests import add_digests
-from jobs.features import features_in_order
-from jobs.ledger import Failure, clear_failures, failures, mend, scan, set_aside
 from jobs.paths import SweepPaths
-from jobs.plan import gaps
+from jobs.planning.plan import gaps
+from jobs.storage.commit import DamageError, data_name
+from jobs.storage.features import features_in_order
+from jobs.storage.ledger import Failure, clear_failures, failures, mend, scan, set_aside
 from jobs.store import LocalStore
 
 PATHS = SweepPaths("sweep").configuration("f" * 64)
@@ -192,7 +192,7 @@ def test_features_of_other_pixels_do_not_count(store):
 
 
 def test_of_overlapping_ranges_some_count_and_the_others_are_damage(store, monkeypatch):
-    monkeypatch.setattr("jobs.commit.refuse_overlap", lambda *_: None)
+    monkeypatch.setattr("jobs.storage.commit.refuse_overlap", lambda *_: None)
     for samples in (range(8), range(4, 12), range(12, 20), range(4), range(14, 15)):
         commit_images(store, PATHS.images, samples)
     ledger = scan(store, PATHS, [])

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs import catalog
-from jobs.added import add_weights
-from jobs.build import build_model
-from jobs.modelfiles import UnresolvedError
-from jobs.pipelines import read_pipeline
-from jobs.spec import ModelSection
+from jobs.inputs.modelfiles import UnresolvedError
+from jobs.models import catalog
+from jobs.models.added import add_weights
+from jobs.models.build import build_model
+from jobs.models.pipelines import read_pipeline
+from jobs.specs.spec import ModelSection
 from sdesampling.configs import ScoreConfig
 from sdesampling.score import ScoreModel
 
@@ -118,7 +118,7 @@ def test_folders_that_lack_a_file(folder: Path):
 
 def test_without_the_library_the_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(__import__("sys").modules, "diffusers", None)
-    from jobs import plugins
+    from jobs.models import plugins
 
     monkeypatch.setitem(plugins.EXTRAS, "diffusers_unet", "not-installed-anywhere")
     with pytest.raises(UnresolvedError, match=r"pip install 'sdesweep\[not-installed-anywhere\]'"):

@@ -6,7 +6,7 @@ import time
 import pytest
 from test_fingerprint import configuration
 
-from jobs.plan import OverlapError, gaps, group_count, groups, plan
+from jobs.planning.plan import OverlapError, gaps, group_count, groups, plan
 
 
 def test_whole_groups_and_a_ragged_last_one():

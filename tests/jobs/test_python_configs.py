@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.model_configs import read_model_config_file
-from jobs.modelfiles import UnresolvedError
-from jobs.python_configs import read_python_config
+from jobs.inputs.modelfiles import UnresolvedError
+from jobs.models.model_configs import read_model_config_file
+from jobs.models.python_configs import read_python_config
 from sdesampling.configs import ScoreConfig
 
 #: In the manner of score_sde's configs, with other values.

@@ -10,17 +10,17 @@ import torch
 from fid.control import real_control
 from fid.moments import Moments
 from fid.scores import fid_score
-from jobs.commit import DamageError, data_name, load_marker
-from jobs.features import features_in_order
-from jobs.gather import reduce_sweep
-from jobs.ledger import scan
 from jobs.paths import SweepPaths, extractor_key
-from jobs.reduce import IncompleteError, reduce_configuration
-from jobs.reference_moments import reference_moments, written_moments
-from jobs.references import load_reference
-from jobs.results import Result
-from jobs.scoring import moments_of
-from jobs.sections import DataSet
+from jobs.references.moments import reference_moments, written_moments
+from jobs.references.reference import load_reference
+from jobs.scores.gather import reduce_sweep
+from jobs.scores.results import Result
+from jobs.scores.scoring import moments_of
+from jobs.specs.sections import DataSet
+from jobs.storage.commit import DamageError, data_name, load_marker
+from jobs.storage.features import features_in_order
+from jobs.storage.ledger import scan
+from jobs.work.reduce import IncompleteError, reduce_configuration
 
 ALL = ("fid", "is", "kid", "precision_recall", "density_coverage", "memorisation")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jobs.configuration import Extractor
-from jobs.datasets import DatasetError
-from jobs.reference_check import check_reference
-from jobs.reference_import import import_reference
-from jobs.reference_index import named_references
-from jobs.reference_moments import reference_moments
-from jobs.references import load_reference
-from jobs.sections import DataSet
+from jobs.inputs.datasets import DatasetError
+from jobs.references.check import check_reference
+from jobs.references.importing import import_reference
+from jobs.references.moments import reference_moments
+from jobs.references.reference import load_reference
+from jobs.specs.configuration import Extractor
+from jobs.specs.sections import DataSet
+from jobs.storage.reference_index import named_references
 from jobs.store import LocalStore
 
 ROWS = np.random.default_rng(5).gamma(2.0, size=(60, 4)).astype(np.float32)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from shards import EXTRACTOR, Worker
 
-from jobs import references
-from jobs.commit import data_name
-from jobs.datasets import read_dataset
-from jobs.features import features_in_order
-from jobs.references import build_reference, load_reference, reference_folder
-from jobs.sections import DataSet
+from jobs.inputs.datasets import read_dataset
+from jobs.references import reference as references
+from jobs.references.reference import build_reference, load_reference, reference_folder
+from jobs.specs.sections import DataSet
+from jobs.storage.commit import data_name
+from jobs.storage.features import features_in_order
 from jobs.store import LocalStore
 
 HELD_OUT = DataSet(name="digits-heldout")

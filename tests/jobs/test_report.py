@@ -11,15 +11,15 @@ import pytest
 import scored
 from PIL import Image
 
-from jobs.datasets import read_digits
-from jobs.fidline import with_error
-from jobs.gather import reduce_sweep
+from jobs.inputs.datasets import read_digits
 from jobs.paths import SweepPaths
-from jobs.reduce import IncompleteError, reduce_configuration
 from jobs.report import render_table, write_report
 from jobs.report.nearest import NearestImages
 from jobs.report.table import published_text, tables_of
-from jobs.sections import PublishedValue
+from jobs.scores.fidline import with_error
+from jobs.scores.gather import reduce_sweep
+from jobs.specs.sections import PublishedValue
+from jobs.work.reduce import IncompleteError, reduce_configuration
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import scored
 
-from jobs.commit import Execution
-from jobs.configuration import Model
-from jobs.results import (
+from jobs.scores.metrics import Fid, StageScores
+from jobs.scores.results import (
     Evaluations,
     ExecutionShare,
     ReferenceRecord,
@@ -15,9 +14,10 @@ from jobs.results import (
     package_versions,
     score_label,
 )
-from jobs.scores import Fid, StageScores
-from jobs.sections import PublishedValue
-from jobs.summary import gather_cell
+from jobs.scores.summary import gather_cell
+from jobs.specs.configuration import Model
+from jobs.specs.sections import PublishedValue
+from jobs.storage.commit import Execution
 
 INCEPTION = {
     "network": "inception",

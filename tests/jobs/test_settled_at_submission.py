@@ -2,10 +2,10 @@
 
 import pytest
 
-from jobs.hardware import Hardware, hardware_here
-from jobs.specfile import load_spec
-from jobs.submission import FLOAT32_BELOW, MAX_MICRO_BATCH, micro_batch_for, settle, settle_precision
-from jobs.sweep import Sweep, expand
+from jobs.planning.hardware import Hardware, hardware_here
+from jobs.planning.specfile import load_spec
+from jobs.planning.submission import FLOAT32_BELOW, MAX_MICRO_BATCH, micro_batch_for, settle, settle_precision
+from jobs.planning.sweep import Sweep, expand
 from sdesampling.networks.ncsnpp import NCSNpp
 
 PLAIN = Hardware()

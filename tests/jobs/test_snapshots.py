@@ -5,7 +5,7 @@ import torch
 from storage import EXECUTION
 
 from jobs.paths import RangeFolder
-from jobs.snapshots import Progress, Snapshots, remove_finished
+from jobs.storage.snapshots import Progress, Snapshots, remove_finished
 from jobs.store import LocalStore
 from sdesampling.samplers import State
 

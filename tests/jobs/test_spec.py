@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from spec_files import SDES, problems_of, sweep_of, write_model, write_models
 
-from jobs import catalog
-from jobs.plain_yaml import parse
+from jobs.models import catalog
+from jobs.planning.specfile import build_spec, load_spec
 from jobs.problems import SpecError
-from jobs.sections import PredictorCorrector
-from jobs.spec import spec_schema
-from jobs.specfile import build_spec, load_spec
+from jobs.specs.plain_yaml import parse
+from jobs.specs.sections import PredictorCorrector
+from jobs.specs.spec import spec_schema
 
 GOOD = """
 name: trial

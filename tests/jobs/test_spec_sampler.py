@@ -9,19 +9,19 @@ from PIL import Image
 from shards import Context, paths, prepare
 from spec_files import SDES, problems_of, sweep_of, write_model, write_models
 
-from jobs import provenance
-from jobs.assignment import Assignment, Receipt
-from jobs.configuration import Configuration, canonical_sampler
-from jobs.datasets import read_dataset
-from jobs.images import committed_images
-from jobs.ledger import scan
-from jobs.plan import costs
-from jobs.sections import Section
+from jobs.compute.assignment import Assignment, Receipt
+from jobs.compute.worker import WorkerState
+from jobs.inputs.datasets import read_dataset
+from jobs.models.weights import send_weights
+from jobs.planning.plan import costs
+from jobs.planning.sweep import Sweep
+from jobs.scores import provenance
+from jobs.specs.configuration import Configuration, canonical_sampler
+from jobs.specs.sections import Section
+from jobs.storage.images import committed_images
+from jobs.storage.ledger import scan
 from jobs.store import LocalStore
-from jobs.sweep import Sweep
-from jobs.weights import send_weights
-from jobs.work import perform
-from jobs.worker import WorkerState
+from jobs.work.perform import perform
 from sdesampling.configs import LatentConfig, ScoreConfig
 from sdesampling.models import save_model
 from sdesampling.networks.mnist_mlp import VAE_ENCODER_KEYS, MnistVAEDecoder

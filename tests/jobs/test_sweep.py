@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from spec_files import problems_of, sweep_of, write_models
 
-from jobs.configuration import Configuration
-from jobs.layers import Layers, nest
-from jobs.plan import costs
-from jobs.plan_report import plan_json
-from jobs.sections import PredictorCorrector, WorkerCount
-from jobs.sweep import Sweep
+from jobs.planning.plan import costs
+from jobs.planning.plan_report import plan_json
+from jobs.planning.sweep import Sweep
+from jobs.specs.configuration import Configuration
+from jobs.specs.layers import Layers, nest
+from jobs.specs.sections import PredictorCorrector, WorkerCount
 
 BASE = """
 name: trial

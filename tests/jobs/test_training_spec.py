@@ -15,13 +15,13 @@ import torch
 from safetensors import safe_open
 
 from fid.extractors.digits_cnn import DigitsCNN
-from jobs import catalog
-from jobs.datasets import DatasetError, read_dataset
 from jobs.fingerprint import file_sha256
+from jobs.inputs.datasets import DatasetError, read_dataset
+from jobs.models import catalog
 from jobs.problems import SpecError
-from jobs.training import OtherTrainingError, TrainingRecord, train
-from jobs.training_loops import prepare
-from jobs.training_spec import ClassifierTrainingSpec, GANSpec, ScoreMatchingSpec, load_training_spec
+from jobs.training.loops import prepare
+from jobs.training.run import OtherTrainingError, TrainingRecord, train
+from jobs.training.spec import ClassifierTrainingSpec, GANSpec, ScoreMatchingSpec, load_training_spec
 from sdesampling.latent import LatentModel
 from sdesampling.models import load_model
 from sdesampling.score import ScoreModel

@@ -6,16 +6,16 @@ import json
 import pytest
 from shards import KEY, configuration, paths, prepare, sample
 
-from jobs.commit import data_name
-from jobs.features import committed_features
 from jobs.fingerprint import file_sha256
-from jobs.ledger import scan
 from jobs.paths import StorePaths, SweepPaths
-from jobs.plan import plan
-from jobs.sections import DataSet, Resources
+from jobs.planning.plan import plan
+from jobs.planning.sweep import Sweep
+from jobs.specs.sections import DataSet, Resources
+from jobs.storage.commit import data_name
+from jobs.storage.features import committed_features
+from jobs.storage.ledger import scan
 from jobs.store import LocalStore
-from jobs.sweep import Sweep
-from jobs.verify import verify
+from jobs.work.verify import verify
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_whole_sweep_is_intact(store):
 
 
 def test_several_processes_find_the_same_damage(store, chosen, monkeypatch):
-    monkeypatch.setattr("jobs.verify.SHARE", 1)
+    monkeypatch.setattr("jobs.work.verify.SHARE", 1)
     where = paths(chosen)
     name = data_name(where.images, scan(store, where, [KEY]).images[1])
     flip(store, name, store.get(name).index(b"IDAT") + 8)

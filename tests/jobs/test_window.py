@@ -10,8 +10,8 @@ import pytest
 from pydantic import ValidationError
 from spec_files import problems_of, sweep_of
 
-from jobs.sweep import Sweep
-from jobs.window import Hours, Window, first_moment, minutes_of, moment, spoken
+from jobs.planning.sweep import Sweep
+from jobs.specs.window import Hours, Window, first_moment, minutes_of, moment, spoken
 
 STOCKHOLM = ZoneInfo("Europe/Stockholm")
 

@@ -14,15 +14,15 @@ import torch
 from shards import KEY, Context, Worker, configuration, paths, perform_slowly, prepare, sample
 from storage import EXECUTION
 
-from jobs.assignment import Drained
-from jobs.commit import OverlapError, data_name
+from jobs.compute.assignment import Drained
+from jobs.compute.sampling import INTERVAL, SHARE
 from jobs.digests import add_digests
-from jobs.features import committed_features
-from jobs.images import BadImagesError, committed_images
-from jobs.ledger import scan
-from jobs.plan import plan
-from jobs.sampling import INTERVAL, SHARE
-from jobs.snapshots import Progress, Snapshots
+from jobs.planning.plan import plan
+from jobs.storage.commit import OverlapError, data_name
+from jobs.storage.features import committed_features
+from jobs.storage.images import BadImagesError, committed_images
+from jobs.storage.ledger import scan
+from jobs.storage.snapshots import Progress, Snapshots
 from jobs.store import LocalStore
 from sdesampling.samplers import NonFiniteStateError, State
 
@@ -184,7 +184,7 @@ def at_risk(store, monkeypatch, chosen, step, snapshot):
     """Seconds of work without a snapshot after each step; steps and snapshots take so many by the clock."""
     prepare(store, chosen)
     seconds, saved, found = [0.0], [0.0], []
-    monkeypatch.setattr("jobs.sampling.time.monotonic", lambda: seconds[0])
+    monkeypatch.setattr("jobs.compute.sampling.time.monotonic", lambda: seconds[0])
     save = Snapshots.save
 
     def slow_save(*given):
@@ -264,7 +264,7 @@ def files(store):
 def test_sigkill_at_any_moment_changes_no_bit(tmp_path, undisturbed):
     """Real processes, each killed after a random number of changes in the store, until all is done."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["jobs.work"])  # its imports take seconds
+    processes.set_forkserver_preload(["jobs.work.perform"])  # its imports take seconds
     chance = random.Random(0)
     store = new_store(tmp_path, configuration(snapshot_every=0.001))
     kills = 0

@@ -5,18 +5,19 @@ import pytest
 import torch
 from shards import configuration
 
-from jobs import catalog, runrecord
-from jobs.build import WrongWeightsError
-from jobs.configuration import Extractor
-from jobs.datasets import read_digits
-from jobs.extraction import extract
+from jobs.compute.extraction import extract
+from jobs.compute.worker import WorkerState
 from jobs.fingerprint import file_sha256
+from jobs.inputs.datasets import read_digits
+from jobs.models import catalog
+from jobs.models.build import WrongWeightsError
+from jobs.models.weights import send_weights
 from jobs.paths import StorePaths, SweepPaths
-from jobs.sections import PredictorCorrector, Resources
+from jobs.planning.submission import MAX_MICRO_BATCH
+from jobs.specs.configuration import Extractor
+from jobs.specs.sections import PredictorCorrector, Resources
+from jobs.storage import runrecord
 from jobs.store import LocalStore
-from jobs.submission import MAX_MICRO_BATCH
-from jobs.weights import send_weights
-from jobs.worker import WorkerState
 
 WEIGHTS = catalog.WEIGHTS / "digits-ve.safetensors"
 CNN = catalog.WEIGHTS / "digits-cnn.safetensors"

@@ -1,0 +1,1 @@
+"""What users bring as files: data sets, images, archives, masks, and the reading of them."""

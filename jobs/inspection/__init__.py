@@ -1,0 +1,1 @@
+"""What people ask of images that are there: scores of two sets, audit, export, likelihood."""

@@ -1,0 +1,1 @@
+"""What can be named and loaded: catalogue, added and fetched weights, plug-ins, models built from them."""

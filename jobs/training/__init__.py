@@ -1,0 +1,1 @@
+"""`sdesweep train`: its specs, its loops, the run and the record of it."""
