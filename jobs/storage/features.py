@@ -15,16 +15,13 @@ from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fid.moments import BLOCK
-from jobs.bounds import check_row_groups
 from jobs.digests import add_digests, rows_digest
 from jobs.paths import RangeFolder
 from jobs.storage.commit import DamageError, Marker, check_rows, reading
+from jobs.storage.tables import read_tables, write_tables
 from jobs.store import Store
-
-ROW_GROUP = 1024  # rows
 
 
 @dataclass(frozen=True)
@@ -128,47 +125,20 @@ def join_rows(parts: Sequence[FeatureRows]) -> FeatureRows:
 
 def write_features(path: Path, blocks: Iterable[FeatureRows]) -> None:
     """Write blocks, ordered by step and index, as one Parquet file. Raises ValueError when there are none."""
-    writer: pq.ParquetWriter | None = None
-    try:
-        for block in blocks:
-            table = _table(block)
-            if writer is None:
-                writer = pq.ParquetWriter(
-                    path,
-                    table.schema,
-                    compression="NONE",
-                    use_dictionary=False,
-                    write_statistics=["index", "step"],
-                )
-            writer.write_table(table, row_group_size=ROW_GROUP)
-    finally:
-        if writer is not None:
-            writer.close()
-    if writer is None:
-        raise ValueError(f"{path}: no features to write")
+    write_tables(path, map(_table, blocks))
 
 
 def read_features(file: BinaryIO, step: int | None = None) -> Iterator[FeatureRows]:
-    """Read blocks of at most ROW_GROUP rows in the order of the file; only those of one step if given.
+    """Read blocks, one a row group, in the order of the file; only those of one step if given.
 
     Raises pyarrow.ArrowInvalid or OSError for a damaged file, ValueError for one of another form.
     """
-    parquet = pq.ParquetFile(file)
-    check_row_groups(parquet.metadata, ROW_GROUP)
-    for number in range(parquet.num_row_groups):
-        table = parquet.read_row_group(number)
-        steps = set(table["step"].to_pylist())
-        if len(steps) != 1:
-            raise ValueError(f"row group {number} holds features of {len(steps)} steps, not of one")
-        found = steps.pop()
-        if step is not None and found != step:
-            continue
-        has_logits = "logits" in table.column_names
+    for found, table in read_tables(file, step):
         yield FeatureRows(
             step=found,
             index=table["index"].to_numpy(),
             features=_matrix(table["feature"]),
-            logits=_matrix(table["logits"]) if has_logits else None,
+            logits=_matrix(table["logits"]) if "logits" in table.column_names else None,
         )
 
 

@@ -16,19 +16,18 @@ from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from torch import Tensor
 
-from jobs.bounds import check_pixels, check_row_groups
+from jobs.bounds import check_pixels
 from jobs.digests import rows_digest
 from jobs.paths import RangeFolder
 from jobs.specs.sections import Quantisation
 from jobs.storage.commit import Marker, check_rows, reading
+from jobs.storage.tables import read_tables, write_tables
 from jobs.store import Store
 
-ROW_GROUP = 1024  # rows
 LIMIT = 10.0  # images are nominally in [0, 1]; beyond this a sampler has diverged
 
 _MODES = {1: "L", 3: "RGB"}
@@ -84,45 +83,18 @@ def quantise(images: Tensor, rule: Quantisation, where: str, *, final: bool) -> 
 
 def write_images(path: Path, blocks: Iterable[ImageRows]) -> None:
     """Write blocks, ordered by step and index, as one Parquet file. Raises ValueError when there are none."""
-    writer: pq.ParquetWriter | None = None
-    try:
-        for block in blocks:
-            table = _table(block)
-            if writer is None:
-                writer = pq.ParquetWriter(
-                    path,
-                    table.schema,
-                    compression="NONE",
-                    use_dictionary=False,
-                    write_statistics=["index", "step"],
-                )
-            writer.write_table(table, row_group_size=ROW_GROUP)
-    finally:
-        if writer is not None:
-            writer.close()
-    if writer is None:
-        raise ValueError(f"{path}: no images to write")
+    write_tables(path, map(_table, blocks))
 
 
 def read_images(file: BinaryIO, step: int | None = None) -> Iterator[ImageRows]:
-    """Read blocks of at most ROW_GROUP rows in the order of the file; only those of one step if given.
+    """Read blocks, one a row group, in the order of the file; only those of one step if given.
 
     Raises pyarrow.ArrowInvalid or OSError for a damaged file, ValueError for images that cannot be stacked.
     """
-    parquet = pq.ParquetFile(file)
-    check_row_groups(parquet.metadata, ROW_GROUP)
-    for number in range(parquet.num_row_groups):
-        steps = parquet.read_row_group(number, columns=["step"])["step"].to_numpy()
-        if len(set(steps.tolist())) != 1:
-            raise ValueError(
-                f"row group {number} holds images of {len(set(steps.tolist()))} steps, not of one"
-            )
-        if step is not None and steps[0] != step:
-            continue
-        table = parquet.read_row_group(number)
+    for found, table in read_tables(file, step):
         payloads = table["image"].combine_chunks().field("bytes").to_pylist()
         yield ImageRows(
-            step=int(steps[0]),
+            step=found,
             index=table["index"].to_numpy(),
             group=table["group"].to_numpy(),
             images=np.stack([decode_png(payload) for payload in payloads]),

@@ -184,6 +184,17 @@ def test_known_data_sets_are_as_they_are_read():
         )
 
 
+@pytest.mark.parametrize("name", ["digits-ve", "digits-vp", "digits-gan", "digits-cnn"])
+def test_shipped_weights_have_never_seen_the_held_out_images(name: str):
+    record = json.loads((catalog.CATALOG / "weights" / f"{name}.json").read_text())
+    weights = catalog.CATALOG / "weights" / f"{name}.safetensors"
+    assert file_sha256(weights) == record["weights"]["sha256"]
+    train, held_out = read_dataset("digits-train"), read_dataset("digits-heldout")
+    assert record["data"] == {"name": "digits-train", "images": len(train), "sha256": train.content_hash}
+    seen = {image.tobytes() for image in train.images}
+    assert not any(image.tobytes() in seen for image in held_out.images)
+
+
 def test_header_of_a_shipped_file_is_read_without_tensors():
     from sdesampling.models import read_config
 

@@ -140,5 +140,5 @@ def test_channels_that_png_cannot_hold_are_refused(tmp_path):
 
 
 def test_nothing_to_write_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(ValueError, match="no rows"):
         write_images(tmp_path / "file", [])
