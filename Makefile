@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 STORE  ?= runs
 MINUTES ?= 30
-CORES  ?= $(shell nproc)
+CORES  ?= $(shell n=$$(nproc); echo $$((n < 8 ? n : 8)))
 
 .PHONY: demo test lint types tests setup clean gpu-check chaos
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import random
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from http_server import Behaviour, serving
 
 from jobs.models.fetch import TRIES, FetchError, UnreachableError, fetch
 
-CONTENT = os.urandom(300_000)
+CONTENT = random.Random(0).randbytes(300_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
