@@ -23,7 +23,7 @@ from sdesampling.memory import activation_bytes
 from sdesampling.networks.dilated_refinenet import DilatedRefineNet
 from sdesampling.noise import NoiseStream
 from sdesampling.samplers import Sampler, build_sampler, planned_evaluations
-from sdesampling.score import PrecisionError, ScoreModel
+from sdesampling.score import Labels, PrecisionError, ScoreModel, takes_fractions
 
 MICRO_BATCHES = (1, 4, 16, 64, 256)
 REPEATS = 3  # timed steps, of which the median counts
@@ -157,7 +157,12 @@ def propose(rates: Sequence[Rate]) -> Proposal:
 def auto_share(model: ScoreModel, steps: int) -> float:
     """Share of equally spaced times at which `precision: auto` takes bfloat16."""
     t = torch.linspace(model.sde.T, model.sde.sampling_eps, steps, device=model.device)
-    return float((model.with_steps(steps).noise_level(t) >= FLOAT32_BELOW).double().mean())
+    return float((model.with_steps(steps, _labels(model)).noise_level(t) >= FLOAT32_BELOW).double().mean())
+
+
+def _labels(model: ScoreModel) -> Labels:
+    """By which a model is asked in any number of steps."""
+    return "interpolated" if model.continuous or takes_fractions(model.network) else "rounded"
 
 
 def bfloat16_errors(model: ScoreModel, low: ScoreModel) -> Iterator[tuple[float, float]]:
@@ -168,9 +173,10 @@ def bfloat16_errors(model: ScoreModel, low: ScoreModel) -> Iterator[tuple[float,
     """
     noise = NoiseStream(0, 0, range(IMAGES), model.device)
     steps = TRAJECTORY if model.continuous else min(TRAJECTORY, model.scales)
-    sampler = build_sampler("predictor_corrector", model, steps=steps, corrector="none")
+    labels = _labels(model)
+    sampler = build_sampler("predictor_corrector", model, steps=steps, corrector="none", labels=labels)
     state = sampler.init(noise)
-    model, low = model.with_steps(steps), low.with_steps(steps)
+    model, low = model.with_steps(steps, labels), low.with_steps(steps, labels)
     times = torch.linspace(model.sde.T, model.sde.sampling_eps, steps, device=model.device)
     with torch.no_grad():
         for t in times:
