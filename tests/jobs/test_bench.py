@@ -67,12 +67,8 @@ def test_vp_and_ncsn_models_are_measured_to_the_end():
     found = bench(small, 100, micro_batches=(1,), clock=ticking([0.1]))
     assert (found.sampler["kind"], found.evaluations) == ("annealed_langevin", 100)
     assert len(found.errors) == 10
-    fine = ScoreModel(
-        build_network("ncsnv2", image_size=8, num_channels=1, ngf=4, sigma_max=1.0, num_scales=50),
-        VE(0.01, 1, 50),
-        (1, 8, 8),
-        continuous=False,
-    )
+    levels = build_network("ncsn", image_size=8, num_channels=1, ngf=4, num_scales=50)
+    fine = ScoreModel(levels, VE(0.01, 1, 50), (1, 8, 8), continuous=False)
     assert len(bench(fine, 100, micro_batches=(1,), clock=ticking([0.1])).errors) == measuring.TRAJECTORY
 
 
