@@ -255,4 +255,4 @@ def test_every_complete_spec_in_the_documentation_is_accepted(tmp_path: Path):
     assert "VE P1000" in published
     readme = (page.parents[1] / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^```yaml\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
-    assert len(sweep_of(tmp_path, example).configurations) == 20
+    assert len(sweep_of(tmp_path, example).configurations) == 16
