@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from jobs.compute.worker import WorkerState
 from jobs.models.catalog import WEIGHTS
 from jobs.planning.bench import bench
+from jobs.planning.submission import FLOAT32_BELOW
 from jobs.scores.results import SweepResults
 from sdesampling.models import load_model
 from sdesampling.networks.published import PUBLISHED
@@ -118,8 +119,12 @@ def noise(device: torch.device) -> Iterator[Check]:
 
 
 def waiting(name: str, model: ScoreModel, device: torch.device) -> Iterator[Check]:
-    """The host asks nothing of the GPU in a step of any sampler: PyTorch raises an error where it would."""
+    """The host asks nothing of the GPU in a step of any sampler: PyTorch raises an error where it would.
+
+    Under `precision: auto`, where every evaluation has to be told its noise level.
+    """
     there = on_device(model, device)
+    there.set_precision("bfloat16", FLOAT32_BELOW)
     waited = {}
     for kind, hyper_parameters in FIXED_STEPS.items():
         if kind in MADE_FOR and not isinstance(model.sde, MADE_FOR[kind]):

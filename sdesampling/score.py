@@ -92,6 +92,7 @@ class ScoreModel:
         self.class_labels: Tensor | None = None
         self._noisy_network: nn.Module | None = None  # in bfloat16, for noise levels from float32_below on
         self.float32_below = 0.0
+        self._last_times: tuple[Tensor, Tensor] | None = None  # that times() gave, and the same on the host
 
     def set_precision(self, precision: Precision, float32_below: float = 0.0) -> None:
         """Evaluate the network in float32 or bfloat16; states, noise levels and scores keep their precision.
@@ -118,6 +119,16 @@ class ScoreModel:
             self._noisy_network = noisy
         else:
             network.set_precision(getattr(torch, precision))
+
+    def times(self, t: float, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """One time for all samples of x, (batch,), filled on its device, in its dtype unless another is given.
+
+        Where precision follows the noise level, evaluations at this tensor do not wait for the device to say
+        what the host knows, until the next one is filled.
+        """
+        filled = x.new_full((len(x),), t, dtype=dtype)
+        self._last_times = filled, torch.tensor([t], dtype=filled.dtype)
+        return filled
 
     def noise_level(self, t: Tensor) -> Tensor:
         """Standard deviation of the noise at t in units of the data's range, (batch,): std / (m * range)."""
@@ -204,11 +215,13 @@ class ScoreModel:
     def _network_at(self, t: Tensor) -> nn.Module:
         """The network in the precision of the noise levels of t: bfloat16 if all of them are high enough.
 
-        Only where both precisions are in use the host waits for the answer.
+        Where both are in use, and t is no tensor of times(), the host waits for the answer.
         """
-        if self._noisy_network is not None and (self.noise_level(t) >= self.float32_below).all():
-            return self._noisy_network
-        return self.network
+        if self._noisy_network is None:
+            return self.network
+        if self._last_times is not None and self._last_times[0] is t:
+            t = self._last_times[1]
+        return self._noisy_network if (self.noise_level(t) >= self.float32_below).all() else self.network
 
     def _evaluate(self, x: Tensor, labels: Tensor, network: nn.Module) -> Tensor:
         self.evaluations += 1

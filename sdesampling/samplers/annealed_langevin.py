@@ -134,7 +134,7 @@ class AnnealedLangevinDynamics(SamplerKind):
     def _time(self, level: int, x: Tensor) -> Tensor:
         """The SDE's time at which its noise is that of a level, (batch,)."""
         first, last = self.sigmas[0], self.sigmas[-1]
-        return x.new_full((len(x),), math.log(self.sigmas[level] / last) / math.log(first / last))
+        return self.model.times(math.log(self.sigmas[level] / last) / math.log(first / last), x)
 
 
 def _schedule(schedule: Schedule, first: float, last: float, levels: int) -> list[float]:

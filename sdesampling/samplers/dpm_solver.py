@@ -284,9 +284,8 @@ class DPMSolver(SamplerKind):
         """The noise or the data in x at an instant, whichever the algorithm expands."""
         if self.algorithm == "dpmsolver++":
             return self._data(x, instant)
-        t = x.new_full((len(x),), instant.t)
-        return -instant.sigma * self.model.score(x, t)
+        return -instant.sigma * self.model.score(x, self.model.times(instant.t, x))
 
     def _data(self, x: Tensor, instant: Instant) -> Tensor:
-        t = x.new_full((len(x),), instant.t)
-        return (x + instant.sigma**2 * self.model.score(x, t)) / instant.alpha
+        score = self.model.score(x, self.model.times(instant.t, x))
+        return (x + instant.sigma**2 * score) / instant.alpha

@@ -103,7 +103,7 @@ class EDM(SamplerKind):
     def denoised(self, x: Tensor, sigma: float) -> Tensor:
         """D(x; sigma), the data expected given data plus noise x, both float64; one evaluation."""
         dtype = self.model.dtype
-        t = torch.full((len(x),), self.model.sde.time_of(sigma), dtype=dtype, device=x.device)
+        t = self.model.times(self.model.sde.time_of(sigma), x, dtype)
         mean_coefficient = per_sample(self.model.sde.mean_coefficient(t.double()), x)
         return self.model.denoise((mean_coefficient * x).to(dtype), t).double()
 

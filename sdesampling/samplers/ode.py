@@ -91,16 +91,16 @@ class ProbabilityFlowODE(SamplerKind):
     @torch.no_grad()
     def step(self, state: State, noise: Noise) -> State:
         before = self.model.evaluations
-        end = self._time(state.step + 1)
+        start, end = self._time(state.step), self._time(state.step + 1)
         tensors = dict(state.tensors)
-        tensors |= (
-            self._adaptive(tensors, end) if self.method == "dormand_prince" else self._fixed(tensors, end)
-        )
+        if self.method == "dormand_prince":
+            tensors |= self._adaptive(tensors, end)
+        else:
+            tensors |= self._fixed(tensors, start, end)
         if self.denoise and state.step + 1 == self.steps:
             x = tensors["y"].float()
-            _, tensors["denoised"] = ReverseDiffusion().update(
-                self.model, x, tensors["t"].float(), torch.zeros_like(x)
-            )
+            t = self.model.times(self.eps, x)
+            _, tensors["denoised"] = ReverseDiffusion().update(self.model, x, t, torch.zeros_like(x))
         return State(state.step + 1, tensors, state.evaluations + self.model.evaluations - before)
 
     @torch.no_grad()
@@ -144,13 +144,14 @@ class ProbabilityFlowODE(SamplerKind):
             now = self.solver.start(f, tensors["t"], tensors["y"], self.eps)
         return self.solver.advance(f, now, stage_end, self.eps)._asdict()
 
-    def _fixed(self, tensors: dict[str, Tensor], end: float) -> dict[str, Tensor]:
+    def _fixed(self, tensors: dict[str, Tensor], start: float, end: float) -> dict[str, Tensor]:
         t, y = tensors["t"], tensors["y"]
         following = torch.full_like(t, end)
         step = per_sample(following - t, y)
-        slope = drift(self.model, t, y)
+        slope = drift(self.model, self.model.times(start, y, torch.float32), y)
         if self.method == "heun":
-            slope = (slope + drift(self.model, following, y + step * slope)) / 2
+            ahead = drift(self.model, self.model.times(end, y, torch.float32), y + step * slope)
+            slope = (slope + ahead) / 2
         return {"t": following, "y": y + step * slope}
 
 

@@ -120,8 +120,8 @@ class PredictorCorrector(SamplerKind):
         return (images + 1) / 2 if self.model.centered else images.clone()
 
     def time(self, step: int, x: Tensor) -> Tensor:
-        """The time of a step for all samples of x, (batch,); filled on the device, so nobody waits for it."""
-        return x.new_full((len(x),), float(self.times[step]))
+        """The time of a step for all samples of x, (batch,)."""
+        return self.model.times(float(self.times[step]), x)
 
 
 def _corrector(name: str, snr: float, norm: Norm) -> Corrector | None:

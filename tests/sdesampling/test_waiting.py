@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 from test_resume import CASES
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sdesampling.noise import NoiseStream
 from sdesampling.samplers import build_sampler
+from sdesampling.score import ScoreModel
 
 ADAPTIVE = {"ode-0", "ode-1", "dpm_solver-2"}  # they ask how far they are
 META = torch.device("meta")
@@ -33,10 +34,38 @@ class NoTransfers(TorchDispatchMode):
         return result
 
 
-def on_meta(name):
-    """The sampler of a case with its model on the device, and its noise there."""
+class OfTwoPrecisions(nn.Module):
+    """A network that keeps in `asked`, for all copies of it, in which precision it was asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.asked = set()
+        self.precision = torch.float32
+
+    def __deepcopy__(self, memo):
+        other = OfTwoPrecisions()
+        other.asked = self.asked
+        return other
+
+    def set_precision(self, dtype):
+        self.precision = dtype
+
+    def forward(self, x, labels):
+        self.asked.add(self.precision)
+        return torch.zeros_like(x)
+
+
+def on_meta(name, network=None, float32_below=0.0):
+    """The sampler of a case with its model on the device, and its noise there.
+
+    network: in place of the case's own, in bfloat16 down to float32_below.
+    """
     model, hyper = copy.deepcopy(CASES[name])
     kind = name.rsplit("-", 1)[0]
+    if network is not None:
+        model = ScoreModel(network, model.sde, model.shape)
+        model.set_precision("bfloat16", float32_below)
     if isinstance(model, Tensor):
         model = model.to(META)
     for network in ("network", "generator", "discriminator"):
@@ -54,6 +83,20 @@ def test_no_step_waits_for_the_device(name):
     with NoTransfers():
         while state.step < sampler.steps:
             state = sampler.step(state, noise)
+
+
+SCORED = [name for name, (model, _) in CASES.items() if isinstance(model, ScoreModel) and name != "noise-0"]
+
+
+@pytest.mark.parametrize("name", [name for name in SCORED if name not in ADAPTIVE])
+def test_no_step_waits_to_choose_its_precision(name):
+    network = OfTwoPrecisions()
+    sampler, noise = on_meta(name, network, float32_below=0.3)
+    state = sampler.step(sampler.init(noise), noise)
+    with NoTransfers():
+        while state.step < sampler.steps:
+            state = sampler.step(state, noise)
+    assert network.asked == {torch.bfloat16, torch.float32}
 
 
 @pytest.mark.parametrize("name", sorted(ADAPTIVE))
