@@ -121,7 +121,7 @@ class ScoreModel:
             network.set_precision(getattr(torch, precision))
 
     def times(self, t: float, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """One time for all samples of x, (batch,), filled on its device, in its dtype unless another is given.
+        """One time for all samples of x, (batch,), filled on its device; in its dtype unless one is given.
 
         Where precision follows the noise level, evaluations at this tensor do not wait for the device to say
         what the host knows, until the next one is filled.
