@@ -2,13 +2,14 @@
 
 `driver` runs the real loop, queue and account against a pool whose workers are done at once. `ledger` scans
 the markers of one configuration, `resume` prepares a run of a sweep of which 99 % is done, `status` tells how
-far it is. Markers come from files on disk, or are made as they are read, where the files of a million shards
-would be a burden: then only the project's own code is timed. Every measurement is a process of its own, so
-peak memory is its own.
+far it is, `gc` looks for garbage. Markers come from files, from the S3 server of the tests, or are made as
+they are read, where the files of a million shards would be a burden: then only the project's own code is
+timed. Every measurement is a process of its own, so peak memory is its own.
 
     python benchmarks/scaling.py                      # all of them, 10,000 to 1,000,000 shards
     python benchmarks/scaling.py driver --shards 1000000 --workers 1000
-    python benchmarks/scaling.py resume --shards 100000 --files
+    python benchmarks/scaling.py resume --shards 100000 --files --folder /dev/shm
+    python benchmarks/scaling.py ledger --shards 10000 --s3
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import ProxyHandler, Request, build_opener
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch
 
@@ -34,14 +38,16 @@ from cluster.prepare import prepare
 from cluster.queue import ConfigurationWork, WorkQueue
 from cluster.status import status_of
 from jobs.compute.assignment import Assignment, Receipt
-from jobs.paths import RangeFolder, SweepPaths
+from jobs.paths import SPAN, RangeFolder, SweepPaths, range_name
 from jobs.planning.specfile import load_spec
 from jobs.planning.sweep import Sweep, expand
 from jobs.specs.configuration import Configuration
 from jobs.storage.commit import Content, Execution, GroupRecord, Marker
+from jobs.storage.gc import collect_garbage
 from jobs.storage.ledger import scan
-from jobs.store import Entry, LocalStore
+from jobs.store import Entry, LocalStore, Store, open_store
 
+STORAGE = ("ledger", "resume", "status", "gc")
 CONFIGURATIONS = 100  # that the driver's shards are of
 SHARD = 16  # samples
 SIZE = 16  # bytes of the file that stands for images
@@ -136,14 +142,7 @@ class MarkersOnDemand(LocalStore):
     def get(self, name: str) -> bytes:
         if not (name.startswith(self._folder.root) and name.endswith(".json")):
             return super().get(name)
-        samples = shard(int(name[-30:-18]) // SHARD)
-        return (
-            self._first.replace(
-                b'"first":0,"last":16', b'"first":%d,"last":%d' % (samples.start, samples.stop)
-            )
-            .replace(b"000000000000-000000000016", name[-30:-5].encode())
-            .replace(b"0" * 32, b"%032x" % (samples.start // SHARD))
-        )
+        return renumbered(self._first, int(name[-30:-18]) // SHARD)
 
 
 def shard(number: int) -> range:
@@ -181,14 +180,74 @@ def marker(number: int, folder: RangeFolder) -> bytes:
     return whole.model_dump_json().encode()
 
 
-def write_files(root: Path, folder: RangeFolder, done: range) -> None:
-    """Markers and their files, without the syncs of a commit."""
+def renumbered(first: bytes, number: int) -> bytes:
+    """The marker of a shard, from that of the first one."""
+    samples = shard(number)
+    return (
+        first.replace(b'"first":0,"last":16', b'"first":%d,"last":%d' % (samples.start, samples.stop))
+        .replace(b"000000000000-000000000016", range_name(samples).encode())
+        .replace(b"0" * 32, b"%032x" % number)
+    )
+
+
+def files_of(folder: RangeFolder, done: range) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of what shards leave behind."""
+    first = marker(0, folder)
     for number in done:
-        samples = shard(number)
-        path = root / folder.marker(samples)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(marker(number, folder))
-        (root / folder.attempt(samples, f"{number:032x}", "parquet")).write_bytes(b"x" * SIZE)
+        yield folder.marker(shard(number)), renumbered(first, number)
+        yield folder.attempt(shard(number), f"{number:032x}", "parquet"), b"x" * SIZE
+
+
+def write_files(root: Path, folder: RangeFolder, done: range) -> None:
+    """Without the syncs of a commit."""
+    for samples in map(shard, done[:: SPAN // SHARD]):
+        (root / folder.marker(samples)).parent.mkdir(parents=True)
+    for name, content in files_of(folder, done):
+        (root / name).write_bytes(content)
+
+
+@contextmanager
+def s3_store() -> Iterator[Store]:
+    """An empty store on the server of the tests, which answers one request at a time."""
+    script = Path(__file__).parents[1] / "tests" / "s3_server.py"
+    with tempfile.TemporaryDirectory() as folder:
+        port = Path(folder) / "port"
+        server = subprocess.Popen([sys.executable, str(script), str(port)], stderr=subprocess.DEVNULL)
+        try:
+            while not (port.exists() and port.read_text()):
+                assert server.poll() is None, "the S3 server did not start"
+                time.sleep(0.05)
+            endpoint = f"http://127.0.0.1:{port.read_text()}"
+            os.environ.update(
+                AWS_ENDPOINT_URL=endpoint,
+                AWS_ACCESS_KEY_ID="x",
+                AWS_SECRET_ACCESS_KEY="x",
+                AWS_DEFAULT_REGION="us-east-1",
+                NO_PROXY="127.0.0.1",
+            )
+            build_opener(ProxyHandler({})).open(Request(f"{endpoint}/bench", method="PUT")).close()
+            yield open_store("s3://bench/store")
+        finally:
+            server.kill()
+            server.wait()
+
+
+@contextmanager
+def filled_store(
+    options: argparse.Namespace, root: Path, folder: RangeFolder, done: range
+) -> Iterator[Store]:
+    """Of the kind that is asked for, with these shards of a configuration."""
+    if options.s3:
+        with s3_store() as store:
+            with ThreadPoolExecutor(8) as threads:
+                for _ in threads.map(lambda item: store.put(*item), files_of(folder, done)):
+                    pass
+            yield store
+    elif options.files:
+        write_files(root, folder, done)
+        yield LocalStore(root)
+    else:
+        yield MarkersOnDemand(root, folder, done)
 
 
 class Stopwatch:
@@ -227,48 +286,53 @@ def the_sweep(root: Path, shards: int) -> tuple[Sweep, Configuration, RangeFolde
     return sweep, configuration, SweepPaths(sweep.name).configuration(configuration.fingerprint).images
 
 
-def measure_storage(what: str, shards: int, files: bool) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as name:
+def measure_storage(options: argparse.Namespace) -> dict[str, float]:
+    what, shards = options.what, options.shards
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
         root = Path(name)
         sweep, configuration, folder = the_sweep(root, shards)
-        done = range(shards if what == "ledger" else shards * 99 // 100)
-        store = LocalStore(root) if files else MarkersOnDemand(root, folder, done)
-        if files:
-            write_files(root, folder, done)
-        clock = Stopwatch()
-        if what == "ledger":
-            paths = SweepPaths(sweep.name).configuration(configuration.fingerprint)
-            ledger = scan(store, paths, [])
-            found = clock.read(shards)
-            assert len(ledger.images) == shards
-            assert not ledger.damaged
-        elif what == "status":
-            (status,) = status_of(store, sweep).configurations
-            found = clock.read(shards)
-            assert (status.shards, status.shards_done) == (shards, len(done))
-        else:
-            left = prepare(store, sweep, print).shards
-            found = clock.read(shards)
-            assert left == shards - len(done)
-    return found
+        done = range(shards * 99 // 100 if what in ("resume", "status") else shards)
+        with filled_store(options, root, folder, done) as store:
+            clock = Stopwatch()
+            if what == "ledger":
+                paths = SweepPaths(sweep.name).configuration(configuration.fingerprint)
+                ledger = scan(store, paths, [])
+                assert len(ledger.images) == shards
+                assert not ledger.damaged
+            elif what == "status":
+                (status,) = status_of(store, sweep).configurations
+                assert (status.shards, status.shards_done) == (shards, len(done))
+            elif what == "gc":
+                assert not collect_garbage(store).found
+            else:
+                assert prepare(store, sweep, print).shards == shards - len(done)
+            return clock.read(shards)
 
 
 def measure_all(options: argparse.Namespace) -> None:
-    cases = [("driver", shards, False) for shards in (10_000, 100_000, 1_000_000)]
-    for what in ("ledger", "resume", "status"):
-        cases += [(what, shards, True) for shards in (10_000, 100_000)]
-        cases += [(what, shards, False) for shards in (10_000, 100_000, 1_000_000)]
-    for what, shards, files in cases:
-        command = [sys.executable, __file__, what, "--shards", str(shards), "--workers", str(options.workers)]
-        subprocess.run(command + ["--files"] * files, check=True)
+    def measure(what: str, shards: int, *more: str) -> None:
+        workers, folder = ["--workers", str(options.workers)], ["--folder", options.folder]
+        command = [sys.executable, __file__, what, "--shards", str(shards), *workers, *folder, *more]
+        subprocess.run(command, check=True)
+
+    for shards in (10_000, 100_000, 1_000_000):
+        measure("driver", shards)
+    for what in STORAGE:
+        measure(what, 10_000, "--s3")
+        for shards in (10_000, 100_000):
+            measure(what, shards, "--files")
+        for shards in (10_000, 100_000, 1_000_000):
+            measure(what, shards)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", choices=["driver", "ledger", "resume", "status"])
+    parser.add_argument("what", nargs="?", choices=["driver", *STORAGE])
     parser.add_argument("--shards", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--files", action="store_true", help="markers from files, not made as they are read")
+    parser.add_argument("--folder", default=tempfile.gettempdir(), help="where these files lie for a while")
+    parser.add_argument("--s3", action="store_true", help="markers from the S3 server of the tests")
     options = parser.parse_args()
     if options.what is None:
         measure_all(options)
@@ -276,15 +340,17 @@ def main() -> None:
     if options.what == "driver":
         found = measure_driver(options.shards, options.workers)
     else:
-        found = measure_storage(options.what, options.shards, options.files)
+        found = measure_storage(options)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     asked = {"what": options.what, "shards": options.shards}
-    asked |= {"workers": options.workers} if options.what == "driver" else {"files": options.files}
-    print(
-        json.dumps(
-            {**asked, **{key: round(value, 2) for key, value in found.items()}, "peak_MiB": round(peak)}
+    if options.what == "driver":
+        asked["workers"] = options.workers
+    else:
+        asked["markers"] = (
+            "s3" if options.s3 else options.folder if options.files else "made as they are read"
         )
-    )
+    numbers = {key: round(value, 2) for key, value in found.items()}
+    print(json.dumps({**asked, **numbers, "peak_MiB": round(peak)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ SPAN = 262_144  # samples whose shards share a folder; also the most samples tha
 
 _MARKER = re.compile(r"(?:.*/)?(\d{12})-(\d{12})\.json")
 _LEASE = re.compile(r".*/lease/(\d{8})\.(?:json|heartbeat)")
+_STEM = re.compile(r"(.*/)?\d{12}-\d{12}(?=[-.])")
 _ATTEMPT = re.compile(r"(?:.*/)?(\d{12})-(\d{12})-([0-9a-f]{32})\.[a-z]+")
 
 
@@ -44,6 +45,12 @@ def attempt_range(name: str) -> tuple[range, str] | None:
     """The samples and the attempt that a data file's name stands for, or None."""
     match = _ATTEMPT.fullmatch(name)
     return (range(int(match[1]), int(match[2])), match[3]) if match else None
+
+
+def range_stem(name: str) -> str | None:
+    """What the names of a range's marker and of all attempts at it begin with, or None for other names."""
+    match = _STEM.match(name)
+    return match[0] if match else None
 
 
 def range_root(name: str) -> str:
@@ -200,8 +207,10 @@ class SweepPaths:
         return f"{self.sweep}/report/{file}"
 
 
+PROBES = "probes"  # folder of the files by which a store is tried out
+
 #: Folders of the store that sweeps share, so no sweep can be called so.
-SHARED_FOLDERS = ("models", "references", "datasets", "likelihoods", "queues", "doctor")
+SHARED_FOLDERS = ("models", "references", "datasets", "likelihoods", "queues", PROBES)
 
 
 @dataclass(frozen=True)
@@ -213,8 +222,8 @@ class StorePaths:
         return f"queues/{name}.json"
 
     def trial(self, name: str) -> str:
-        """A file that `sdesweep doctor` writes and removes again."""
-        return f"doctor/{name}"
+        """A file that is written to try a store out, and removed again."""
+        return f"{PROBES}/{name}"
 
     def weights(self, sha256: str) -> str:
         """Weights of a model or an extractor, in whatever format they came."""

@@ -19,10 +19,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO
 
+from jobs.paths import StorePaths
+
 _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,250}"
 _NAME = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*")
 _TEMPORARY = ".temporary"
-PROBES = "probes"  # folder of the files that `check_store` writes and removes
 
 #: Beginning of a URL -> class, imported when it is named: each may need a library of its own.
 _KINDS = {"s3://": "jobs.store_s3:S3Store"}
@@ -307,7 +308,7 @@ def check_store(store: Store) -> None:
 
     A server that ignores the condition of a PUT would let two attempts commit one shard.
     """
-    name = f"{PROBES}/{uuid.uuid4().hex}"
+    name = StorePaths().trial(uuid.uuid4().hex)
     first, second = store.put_if_absent(name, b"first"), store.put_if_absent(name, b"second")
     kept = store.get(name)
     store.delete(name)

@@ -11,13 +11,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Literal
 
-from jobs.paths import SweepPaths, attempt_range, lease_epoch, marker_range
+from jobs.paths import (
+    PROBES,
+    SweepPaths,
+    attempt_range,
+    lease_epoch,
+    marker_range,
+    range_stem,
+)
 from jobs.storage import lease
 from jobs.storage.commit import DamageError, load_marker
 from jobs.storage.snapshots import Finished
-from jobs.store import PROBES, Entry, Store
+from jobs.store import Entry, Store
 
 DAY = 24 * 3600.0  # seconds
 SAFE = 3600.0  # seconds that an attempt may take at most between its file and its marker
@@ -83,26 +91,13 @@ def collect_garbage(
     share: attempts could be between their file and their marker. Raises OSError.
     """
     report = GcReport(store.url, older_than, not dry_run)
-    entries: dict[str, list[Entry]] = {}  # by the first folder: sweeps, references, ...
-    for entry in store.list(""):
-        entries.setdefault(entry.name.partition("/")[0], []).append(entry)
-    states = {root: lease.inspect(store, SweepPaths(root)) for root in sorted(entries)}
-    alive = {root for root, state in states.items() if state is not None and state.alive}
-    if alive and older_than < SAFE:
-        report.left_alone = [root for root, state in states.items() if root in alive or state is None]
-    old = _Old(time.time() - older_than)
-    for root, state in states.items():
-        below = entries[root]
-        if root in report.left_alone:
-            continue
-        report.found += _orphans(store, below, old)
-        report.found += _snapshots(below, old)
-        report.found += _leases(below, old, state)
-        if root == PROBES:
-            report.found += [Garbage("probe", entry.name, entry.size) for entry in filter(old, below)]
-        if quarantine:
-            moved = (entry for entry in below if "/quarantine/" in entry.name)
-            report.found += [Garbage("quarantine", entry.name, entry.size) for entry in filter(old, moved)]
+    if older_than < SAFE:
+        report.left_alone = _at_work(store)
+    search = _Search(store, time.time() - older_than, quarantine)
+    for root, below in _by_folder(store.list(""), 0):
+        if root not in report.left_alone:
+            for _, entries in _by_folder(below, 1):
+                report.found += search.folder(root, entries)
     advance = removing(len(report.found))
     for item in report.found if not dry_run else ():
         store.delete(item.name)
@@ -115,66 +110,93 @@ def collect_garbage(
     return report
 
 
-@dataclass(frozen=True)
-class _Old:
-    """Whether a file was last written before a moment."""
-
-    moment: float  # seconds since 1970
-
-    def __call__(self, entry: Entry) -> bool:
-        return entry.modified < self.moment
+def _at_work(store: Store) -> list[str]:
+    """Folders that drivers may be writing to: those of their sweeps, and those that sweeps share."""
+    roots = sorted({entry.name.partition("/")[0] for entry in store.list("")})
+    states = {root: lease.inspect(store, SweepPaths(root)) for root in roots}
+    alive = {root for root, state in states.items() if state is not None and state.alive}
+    return [root for root, state in states.items() if root in alive or state is None] if alive else []
 
 
-def _orphans(store: Store, entries: Iterable[Entry], old: _Old) -> Iterator[Garbage]:
-    """Data files of images and features that are not the ones that won."""
-    attempts: dict[str, list[Entry]] = {}  # by the name of their marker
-    markers = set()
-    for entry in entries:
-        if "/quarantine/" in entry.name or not ("/images/" in entry.name or "/features/" in entry.name):
-            continue
-        if marker_range(entry.name):
-            markers.add(entry.name)
-        elif attempt_range(entry.name):
-            attempts.setdefault(f"{entry.name.rpartition('-')[0]}.json", []).append(entry)
-    for marker, found in attempts.items():
-        if marker in markers:
-            if len(found) == 1:  # its own; were it another's, the marker would be damaged, which runs mend
-                continue
-            named = _named(store, marker)
-            found = [entry for entry in found if named is not None and entry.name != named]
-        yield from (Garbage("orphan", entry.name, entry.size) for entry in found if old(entry))
+def _by_folder(entries: Iterable[Entry], depth: int) -> Iterator[tuple[str, Iterator[Entry]]]:
+    """Cut a listing where its folder at a depth changes; nothing of it is held."""
+    return groupby(entries, key=lambda entry: "/".join(entry.name.split("/", depth + 1)[: depth + 1]))
 
 
-def _named(store: Store, marker: str) -> str | None:
-    """The file that a marker names; None where it cannot be told."""
-    samples = marker_range(marker)
-    assert samples is not None  # the caller has looked
-    try:
-        return f"{marker.rpartition('/')[0]}/{load_marker(store, marker, samples).file}"
-    except (DamageError, FileNotFoundError):
-        return None
+class _Search:
+    """Tells garbage while a listing goes by, of which it holds the files of one range at a time."""
+
+    def __init__(self, store: Store, moment: float, quarantine: bool) -> None:
+        """moment: seconds since 1970; what was written later stays. quarantine: is garbage too."""
+        self._store = store
+        self._moment = moment
+        self._quarantine = quarantine
+
+    def folder(self, root: str, entries: Iterable[Entry]) -> Iterator[Garbage]:
+        """Garbage in a folder of a sweep, or of what sweeps share; in that of a configuration, say."""
+        done: list[range] = []  # samples with images, which are listed before snapshots
+        finished: Finished | None = None
+        for stem, files in groupby(entries, key=lambda entry: range_stem(entry.name) or entry.name):
+            found = list(files)
+            if root == PROBES:
+                yield from self._old("probe", found)
+            elif "/quarantine/" in stem:
+                yield from self._old("quarantine", found if self._quarantine else ())
+            elif "/snapshots/" in stem:
+                finished = finished or Finished(done)
+                yield from self._old("snapshot", _needless(found, finished))
+            elif "/images/" in stem or "/features/" in stem:
+                marker = next((entry.name for entry in found if marker_range(entry.name)), None)
+                yield from self._orphans(found, marker or f"{stem}.json", marker is not None)
+                if marker and "/images/" in stem:
+                    _extend(done, marker_range(marker) or range(0))
+            elif lease_epoch(stem) is not None:
+                yield from self._old("lease", self._ended(root, found))
+
+    def _old(self, kind: Kind, entries: Iterable[Entry]) -> Iterator[Garbage]:
+        return (Garbage(kind, each.name, each.size) for each in entries if each.modified < self._moment)
+
+    def _orphans(self, found: Sequence[Entry], marker: str, listed: bool) -> Iterator[Garbage]:
+        """Data files of one range that are not the one that won."""
+        attempts = [entry for entry in found if attempt_range(entry.name)]
+        if listed:
+            if len(attempts) <= 1:  # its own; were it another's, the marker would be damaged, which runs mend
+                return
+            named = self._named(marker)
+            attempts = [entry for entry in attempts if named is not None and entry.name != named]
+        orphans = list(self._old("orphan", attempts))
+        if listed or (orphans and self._store.size(marker) is None):
+            yield from orphans
+
+    def _named(self, marker: str) -> str | None:
+        """The file that a marker names; None where it cannot be told."""
+        samples = marker_range(marker)
+        assert samples is not None  # the caller has looked
+        try:
+            return f"{marker.rpartition('/')[0]}/{load_marker(self._store, marker, samples).file}"
+        except (DamageError, FileNotFoundError):
+            return None
+
+    def _ended(self, root: str, found: Iterable[Entry]) -> Iterator[Entry]:
+        """Files of a lease: all epochs, but for the newest while its driver lives."""
+        state = lease.inspect(self._store, SweepPaths(root))
+        for entry in found:
+            epoch = lease_epoch(entry.name)
+            if state and epoch is not None and (epoch < state.holder.epoch or not state.alive):
+                yield entry
 
 
-def _snapshots(entries: Sequence[Entry], old: _Old) -> Iterator[Garbage]:
+def _needless(found: Iterable[Entry], finished: Finished) -> Iterator[Entry]:
     """Snapshots of groups whose images are committed."""
-    done: dict[str, list[range]] = {}  # by configuration
-    for entry in entries:
-        root, separator, _ = entry.name.partition("/images/")
-        if separator and (samples := marker_range(entry.name)):
-            done.setdefault(root, []).append(samples)
-    finished = {root: Finished(ranges) for root, ranges in done.items()}
-    for entry in filter(old, entries):
-        root, separator, _ = entry.name.partition("/snapshots/")
-        found = attempt_range(entry.name) if separator else None
-        if found and root in finished and found[0] in finished[root]:
-            yield Garbage("snapshot", entry.name, entry.size)
+    for entry in found:
+        attempt = attempt_range(entry.name)
+        if attempt and attempt[0] in finished:
+            yield entry
 
 
-def _leases(entries: Iterable[Entry], old: _Old, state: lease.LeaseState | None) -> Iterator[Garbage]:
-    """All epochs, but for the newest while its driver lives."""
-    for entry in filter(old, entries):
-        epoch = lease_epoch(entry.name)
-        if epoch is None or state is None:
-            continue
-        if epoch < state.holder.epoch or not state.alive:
-            yield Garbage("lease", entry.name, entry.size)
+def _extend(done: list[range], samples: range) -> None:
+    """Add a range that begins no earlier than those before it; neighbours become one."""
+    if done and samples.start <= done[-1].stop:
+        done[-1] = range(done[-1].start, max(done[-1].stop, samples.stop))
+    else:
+        done.append(samples)

@@ -97,6 +97,7 @@ def test_tags_run_nothing(plan, tmp_path, value):
         'name: "a\\0b"',
         "name: models",
         "name: queues",
+        "name: probes",
         "reference: {name: ../x, path: .}",
         "model: ../../etc/passwd",
         "model: {name: a/../b}",

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+import weakref
 
 import pytest
 from storage import EXECUTION, FINGERPRINT, commit_features, commit_images
@@ -13,7 +14,7 @@ from jobs.storage.gc import DAY, SAFE, collect_garbage
 from jobs.storage.lease import acquire, held, inspect
 from jobs.storage.ledger import scan
 from jobs.storage.snapshots import Snapshots
-from jobs.store import open_store
+from jobs.store import Entry, LocalStore, open_store
 
 SWEEP = SweepPaths("sweep")
 PATHS = SWEEP.configuration(FINGERPRINT)
@@ -89,6 +90,54 @@ def test_beside_a_marker_that_cannot_be_read_nothing_is_removed(store):
     store.put(PATHS.images.marker(range(8)), b"{}")
     found = {item.name for item in collect_garbage(store).found}
     assert not any("000000000000-000000000008" in name for name in found)
+
+
+def test_what_lies_between_the_files_of_a_range_does_not_hide_its_marker(store):
+    for samples in (range(8), range(8, 16)):
+        name = PATHS.images.marker(samples)
+        store.put(name.replace(".json", "-copy.parquet"), b"by hand")
+        store.put(f"{name}.bak", b"by hand")
+    before = names(store)
+    assert collect_garbage(store).found == []
+    assert names(store) == before
+
+
+def test_a_marker_that_came_after_the_listing_counts(store, monkeypatch):
+    (orphan, *_) = leave_orphans(store)[1:]
+    listing = list(store.list(""))
+    store.put(PATHS.images.marker(range(16, 24)), b"a marker")
+    monkeypatch.setattr(store, "list", lambda folder: iter(e for e in listing if e.name.startswith(folder)))
+    assert orphan not in {item.name for item in collect_garbage(store).found}
+
+
+class Endless(LocalStore):
+    """Lists as many names as it is told, and knows how many of them are held at once."""
+
+    def __init__(self, root, count):
+        super().__init__(root)
+        self.count = count
+        self.most = 0
+
+    def list(self, folder):
+        if folder:
+            return
+        held = weakref.WeakSet()
+        for number in range(self.count):
+            samples = range(8 * number, 8 * number + 8)
+            for name in (
+                PATHS.images.attempt(samples, "1" * 32, "parquet"),
+                PATHS.images.marker(samples),
+            ):
+                entry = Entry(name, 1)
+                held.add(entry)
+                yield entry
+            self.most = max(self.most, len(held))
+
+
+def test_the_listing_of_a_store_is_not_held(tmp_path):
+    store = Endless(tmp_path, 5_000)
+    assert collect_garbage(store).found == []
+    assert 0 < store.most < 20
 
 
 def test_snapshots_of_groups_that_are_done_go_and_others_stay(store):
