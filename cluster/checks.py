@@ -179,7 +179,7 @@ def resource_check(cluster: Cluster, demand: Demand) -> Check:
         return Check("resources", "ok", f"room for {room} workers that take {demand}; there are {there}")
     found = f"room for {room} of at least {needed} workers that take {demand}; there are {there}"
     if cluster.autoscaled and demand.least is None:
-        remedy = "give --workers N, or `resources.workers`: machines come for workers that are asked for"
+        remedy = "give --workers N, or `resources.workers`: machines come for those that are waited for"
         return Check("resources", "failed", found, remedy)
     if cluster.autoscaled:
         remedy = "the autoscaler may bring machines; if none of its kinds fits, the workers wait for ever"

@@ -37,8 +37,8 @@ class Demand:
     gpus: float = 0.0
     memory: int = 0  # bytes; 0: not reserved
     selectors: tuple[Mapping[str, str], ...] = ()  # of labels, the best first; none: any machine will do
-    least: int | None = None  # asked for whatever room there is; None: one, if there is room for it
-    most: int | None = None
+    least: int | None = None  # waited for where there is no room; None: one, if there is room for it
+    most: int | None = None  # asked for whatever room there is; None: as many as there is room for
 
     @staticmethod
     def of(resources: Resources, workers: int | None = None) -> Demand:
@@ -84,8 +84,7 @@ class Demand:
 
     def wanted(self, room: int, work: int) -> int:
         """Workers to ask for, where so many fit and so many have something to do."""
-        count = max(self.least or 1, room)
-        return min(count, work, self.most or count)
+        return min(work, self.most or max(self.least or 1, room))
 
     def __str__(self) -> str:
         parts = [f"{self.cpus:g} CPUs"]

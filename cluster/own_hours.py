@@ -5,9 +5,11 @@ What the driver asks when it asks whether the hours are over. It must not know c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 from cluster.account import Account, Incident
+from cluster.driver import DRAIN_GRACE
 from cluster.joint_queue import JointQueue
 from cluster.pool import WorkerPool
 from jobs.compute.assignment import Assignment
@@ -28,7 +30,7 @@ class OwnHours:
         self._queue = queue
         self._account = account
         self._tell = tell
-        self._asked: set[tuple[int, Assignment]] = set()  # to give up
+        self._until: dict[tuple[int, Assignment], float] = {}  # asked to give up -> when it is ended
 
     def waiting(self) -> tuple[str, ...]:
         """Sweeps that have work left, pending or with workers."""
@@ -38,25 +40,39 @@ class OwnHours:
     def closing(self, pool: WorkerPool) -> str:
         """Why the run must end now; empty while a sweep with work may be worked on.
 
-        Work of the others is not given out, and what is under way of it is snapshotted.
+        Work of the others is not given out, and what is under way of it is snapshotted. A worker that has not
+        given up after `DRAIN_GRACE` is ended.
         """
         shut = self._shut()
         self._queue.close(shut)
         waiting = self.waiting()
         if waiting and shut.keys() >= set(waiting):
             return one_sentence({sweep: shut[sweep] for sweep in waiting})
-        late = {
+        late = [
             (worker, run.assignment)
             for worker, run in self._account.running.items()
             if run.assignment.sweep in shut
-        }
-        for sweep in sorted({assignment.sweep for _, assignment in late - self._asked}):
-            workers = [worker for worker, assignment in late - self._asked if assignment.sweep == sweep]
-            text = f"{sweep}: {shut[sweep]}: {len(workers)} of its workers snapshot, and go on with others"
-            self._tell(Incident("drain", text, next(each for _, each in late if each.sweep == sweep)))
-            pool.drain(workers)
-        self._asked = late
+        ]
+        self._drain([each for each in late if each not in self._until], pool, shut)
+        ends = self._account.now + DRAIN_GRACE
+        self._until = {each: self._until.get(each, ends) for each in late}
+        for (worker, assignment), until in self._until.items():
+            if self._account.now >= until:
+                text = f"{assignment.sweep}: worker {worker} needs more than {DRAIN_GRACE:.0f} s and is ended"
+                self._tell(Incident("drain", text, assignment, worker))
+                pool.end(worker)
+                self._until[worker, assignment] = math.inf  # told once; it is lost soon
         return ""
+
+    def _drain(
+        self, late: Sequence[tuple[int, Assignment]], pool: WorkerPool, shut: Mapping[str, str]
+    ) -> None:
+        """Ask workers that are at work on sweeps outside their hours to snapshot and give up."""
+        for sweep in sorted({assignment.sweep for _, assignment in late}):
+            own = [(worker, assignment) for worker, assignment in late if assignment.sweep == sweep]
+            text = f"{sweep}: {shut[sweep]}: {len(own)} of its workers snapshot, and go on with others"
+            self._tell(Incident("drain", text, own[0][1]))
+            pool.drain([worker for worker, _ in own])
 
 
 def one_sentence(reasons: Mapping[str, str]) -> str:

@@ -110,6 +110,9 @@ class WorkerPool(Protocol):
     def drain(self, workers: Collection[int] | None = None) -> None:
         """Ask busy workers, all of them or these, to snapshot and give up; returns at once."""
 
+    def end(self, worker: int) -> None:
+        """End a busy worker at once and replace it; a `Lost` says so."""
+
     def release(self, worker: int) -> None:
         """End an idle worker for good, so that its machine can be given back."""
 

@@ -93,6 +93,9 @@ class RayPool:
             if workers is None or worker in workers:
                 self._actors[worker].drain.remote(self._attempts[worker])
 
+    def end(self, worker: int) -> None:
+        ray.kill(self._actors[worker], no_restart=False)
+
     def release(self, worker: int) -> None:
         self._growing = False
         del self._places[worker]

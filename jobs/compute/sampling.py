@@ -20,7 +20,8 @@ from sdesampling.samplers import NonFiniteStateError, Sampler, State
 
 MAX_NOTES = 3  # of a kind
 INTERVAL = 60.0  # seconds between snapshots, where the spec says nothing
-SHARE = 0.01  # of the time that snapshots may take then
+SHARE = 0.005  # of the time that snapshots may take then
+PACE = 100 * 2**20  # bytes of state a second that are counted on before a snapshot was timed
 CHECKED = 16  # steps on a GPU between looks at whether all numbers are finite
 
 
@@ -35,7 +36,9 @@ class ShardSampling:
         snapshots: Snapshots,
         context: Context,
         device: torch.device,
+        saving: dict[str, float],
     ) -> None:
+        """saving: fingerprint -> seconds that this worker's last snapshot of a state took; kept up to date here."""
         self.configuration = configuration
         self.groups = list(groups(samples, configuration.group_size))
         self.evaluations = 0
@@ -47,7 +50,7 @@ class ShardSampling:
         self._images = 0  # finished
         self._unsaved: list[Progress] = []  # finished groups that no snapshot holds
         self._saved_at = time.monotonic()
-        self._cost = 0.0  # seconds that the last snapshot took
+        self._saving = saving
 
     def run(self) -> list[Progress]:
         """All groups, finished, in order.
@@ -135,16 +138,26 @@ class ShardSampling:
         """Between two steps: snapshot when it is time, snapshot and give up when asked to."""
         stopping = self._context.should_stop()
         began = time.monotonic()
-        interval = self.configuration.snapshot_every or max(INTERVAL, self._cost / SHARE)
+        interval = self.configuration.snapshot_every or max(INTERVAL, self._cost(running) / SHARE)
         if stopping or began - self._saved_at >= interval:
             for progress in [*self._unsaved, *running]:
                 self._snapshots.save(progress)
             self._unsaved.clear()
             self._saved_at = time.monotonic()
-            self._cost = self._saved_at - began
+            if running:  # pixels alone are written sooner
+                self._saving[self.configuration.fingerprint] = self._saved_at - began
             self._context.saved()
         if stopping:
             raise Drained(f"stopped at sample {self.groups[0].start + self._images} as asked")
+
+    def _cost(self, running: list[Progress]) -> float:
+        """Seconds that a snapshot is likely to take: as the last one here, or by the size of the state."""
+        size = sum(
+            tensor.nbytes
+            for progress in [*self._unsaved, *running]
+            for tensor in [*progress.state.tensors.values(), *progress.pixels.values()]
+        )
+        return self._saving.get(self.configuration.fingerprint, size / PACE)
 
     def _noise(self, group: range) -> NoiseStream:
         return NoiseStream(self.configuration.seed, self.configuration.replicate, group, self._device)

@@ -41,6 +41,7 @@ class WorkerState:
             torch.backends.cudnn.benchmark = False
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
+        self.saving: dict[str, float] = {}  # seconds that the last snapshot took, by configuration
         self._configuration: Configuration | None = None
         self._sampler: tuple[str, Sampler] | None = None
         self._source: tuple[str, build.Source] | None = None

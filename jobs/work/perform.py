@@ -167,8 +167,9 @@ class _Shard:
             execution,
             uuid.uuid4().hex,
         )
+        worker = self._worker
         sampling = ShardSampling(
-            self._configuration, self._samples, sampler, snapshots, self._context, self._worker.device
+            self._configuration, self._samples, sampler, snapshots, self._context, worker.device, worker.saving
         )
         try:
             with self._clock("sample"):

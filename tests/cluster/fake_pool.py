@@ -40,7 +40,9 @@ class FakePool:
         seconds: Callable[[int, Assignment], float] = lambda worker, assignment: 1.0,
         fault: Callable[[int, Assignment, int], Fault | None] = lambda worker, assignment, attempt: None,
         ready_after: Callable[[int], float] = lambda worker: 2.0,
+        snapshot: Callable[[int], float] = lambda worker: 0.1,
     ) -> None:
+        """Everything in seconds. snapshot: what a worker needs to give up; infinite: it never does."""
         self.now = 0.0
         self.attempts: Counter[Assignment] = Counter()
         self.done: Counter[Assignment] = Counter()
@@ -50,6 +52,7 @@ class FakePool:
         self.closed = False
         self._seconds = seconds
         self._fault = fault
+        self._snapshot = snapshot
         self._tasks: dict[int, _Task] = {}
         self._alive: set[int] = set()
         self._number = 0
@@ -96,7 +99,11 @@ class FakePool:
         for worker, task in list(self._tasks.items()):
             if workers is not None and worker not in workers:
                 continue
-            self._at(0.1, lambda worker=worker, task=task: self._give_up(worker, task))
+            self._at(self._snapshot(worker), lambda worker=worker, task=task: self._give_up(worker, task))
+
+    def end(self, worker: int) -> None:
+        task = self._tasks[worker]
+        self._at(0.1, lambda: self._fail(worker, task, Fault("lost")))
 
     def release(self, worker: int) -> None:
         assert worker in self._alive

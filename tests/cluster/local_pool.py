@@ -59,6 +59,9 @@ class LocalPool:
         assert workers is None, "nothing is under way here between two assignments"
         self._draining = True
 
+    def end(self, worker: int) -> None:
+        raise AssertionError("nothing is under way here between two assignments")
+
     def release(self, worker: int) -> None:
         raise AssertionError("the only worker is never spare")
 

@@ -46,9 +46,10 @@ def test_label_conditions(condition, expected):
         ("auto", {0: 1, 3: 3, 50: 20}),
         (4, {0: 4, 3: 4, 50: 4}),
         ({"min": 2}, {0: 2, 3: 3, 50: 20}),
-        ({"max": 5}, {0: 1, 3: 3, 50: 5}),
-        ({"min": 2, "max": 5}, {0: 2, 3: 3, 50: 5}),
+        ({"max": 5}, {0: 5, 3: 5, 50: 5}),
+        ({"min": 2, "max": 5}, {0: 5, 3: 5, 50: 5}),
         ({"min": 30}, {0: 20, 50: 20}),
+        ({"max": 30}, {0: 20, 3: 20, 50: 20}),
     ],
 )
 def test_how_many_are_asked_for_follows_room_work_and_bounds(workers, wanted):

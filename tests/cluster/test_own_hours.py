@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -13,7 +15,7 @@ from test_nights import Clock, NoPool
 from test_run import Lines
 
 from cluster.account import Account, Outcome, Tally
-from cluster.driver import Driver
+from cluster.driver import DRAIN_GRACE, Driver
 from cluster.joint_queue import JointQueue
 from cluster.nights import JointNights, Nights, run_nights
 from cluster.own_hours import OwnHours
@@ -31,9 +33,13 @@ EARLY = Window.model_validate({"from": "20:00", "until": "06:00", "timezone": "A
 class TwoSweeps:
     """Sweeps `one` and `two` on four workers in simulated time; `one` is shut from 100 s to 300 s."""
 
-    def __init__(self, one: int, two: int) -> None:
+    def __init__(
+        self, one: int, two: int, seconds: float = 9.0, snapshot: Callable[[int], float] = lambda worker: 0.1
+    ) -> None:
+        """one, two: shards, each of so many seconds. snapshot: seconds that a worker needs to give up."""
         self.given: list[tuple[float, Assignment]] = []
-        self.pool = FakePool(4, seconds=self._seconds)
+        self._shard = seconds
+        self.pool = FakePool(4, seconds=self._seconds, snapshot=snapshot)
         works = {
             name: ConfigurationWork("a", "m", 0, 1.0, deque(range(8 * i, 8 * i + 8) for i in range(count)))
             for name, count in (("one", one), ("two", two))
@@ -49,7 +55,7 @@ class TwoSweeps:
 
     def _seconds(self, worker: int, assignment: Assignment) -> float:
         self.given.append((self.pool.now, assignment))
-        return 9.0
+        return self._shard
 
     def shut(self) -> dict[str, str]:
         return {"one": "its window is closed"} if 100 <= self.pool.now < 300 else {}
@@ -69,6 +75,23 @@ def test_a_sweep_outside_its_hours_leaves_the_workers_to_the_others_and_comes_ba
     assert set(both.pool.done.values()) == {1}
     (text,) = (each.text for each in both.notebook.incidents if each.kind == "drain")
     assert text == "one: its window is closed: 4 of its workers snapshot, and go on with others"
+
+
+def test_a_worker_that_cannot_snapshot_in_time_is_ended_and_replaced_while_the_others_go_on():
+    both = TwoSweeps(one=8, two=8, seconds=90.0, snapshot=lambda worker: math.inf if worker == 2 else 0.1)
+    assert both.driver.run().complete
+    (lost,) = (attempt for attempt in both.notebook.attempts if attempt.how == "lost")
+    assert (lost.worker, lost.assignment.sweep) == (2, "one")
+    assert DRAIN_GRACE <= lost.seconds - 8 < DRAIN_GRACE + 3  # begun at 92 s, asked at 100 s
+    assert [attempt.how for attempt in both.notebook.attempts].count("given_up") == 3
+    told = [each for each in both.notebook.incidents if each.kind == "drain"]
+    assert [each.text for each in told] == [
+        "one: its window is closed: 4 of its workers snapshot, and go on with others",
+        "one: worker 2 needs more than 60 s and is ended",
+    ]
+    again = [assignment for assignment in both.pool.by_worker[2] if assignment.sweep == "two"]
+    assert again  # the worker that replaced it, on the sweep that is open
+    assert set(both.pool.done.values()) == {1}
 
 
 def test_the_run_ends_when_only_sweeps_outside_their_hours_have_work():

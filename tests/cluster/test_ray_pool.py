@@ -77,10 +77,9 @@ def first(pool: WorkerPool, kind: type) -> Event:
     return next(event for event in events if isinstance(event, kind))
 
 
-def sample(sweep: Sweep, number: int) -> Assignment:
-    return Assignment(
-        "sample", sweep.name, sweep.configurations[1].fingerprint, 16 * number, 16 * number + 16
-    )
+def sample(sweep: Sweep, number: int, of: int = 1) -> Assignment:
+    fingerprint = sweep.configurations[of].fingerprint
+    return Assignment("sample", sweep.name, fingerprint, 16 * number, 16 * number + 16)
 
 
 def test_workers_become_ready_and_say_where(ready):
@@ -164,25 +163,41 @@ def test_a_released_worker_ends(pool, ready):
         time.sleep(0.1)
 
 
-def test_a_drain_gives_the_assignment_up_after_a_snapshot(pool, ready, sweep, folder, spec, make_sweep):
-    text = spec.read_text()
+@pytest.fixture
+def endless(folder: Path, spec: Path, make_sweep: Callable[..., Sweep]) -> Assignment:
+    """A shard that takes longer than any test."""
     cell = "{model: digits-gan, sampler: {kind: ddls, steps: 100000, step_size: 0.001}}"
-    spec.write_text(f"{text}      long: {cell}\n")
+    spec.write_text(f"{spec.read_text()}      long: {cell}\n")
     longer = make_sweep(name="longer")
-    store = LocalStore(folder / "store")
-    prepare(store, longer, print)
-    assignment = Assignment("sample", longer.name, longer.configurations[2].fingerprint, 0, 16)
+    prepare(LocalStore(folder / "store"), longer, print)
+    return Assignment("sample", longer.name, longer.configurations[2].fingerprint, 0, 16)
+
+
+def under_way(pool: WorkerPool, assignment: Assignment) -> None:
     pool.submit(0, assignment)
     collect(pool, lambda events: any(getattr(event, "evaluations", 0) for event in events))
+
+
+def test_a_drain_gives_the_assignment_up_after_a_snapshot(pool, ready, sweep, endless, folder):
+    under_way(pool, endless)
     pool.drain([0])
-    assert first(pool, GivenUp) == GivenUp(0, assignment)
-    assert list(store.list(f"longer/{assignment.fingerprint}/snapshots"))
-    other = Assignment("sample", longer.name, longer.configurations[0].fingerprint, 0, 16)
-    pool.submit(0, other)  # which was not asked to give up
-    assert first(pool, Finished).receipt.assignment == other
-    pool.submit(0, assignment)
+    assert first(pool, GivenUp) == GivenUp(0, endless)
+    assert list(LocalStore(folder / "store").list(f"longer/{endless.fingerprint}/snapshots"))
+    pool.submit(0, sample(sweep, 0, of=0))  # which was not asked to give up
+    assert first(pool, Finished).receipt.assignment == sample(sweep, 0, of=0)
+    pool.submit(0, endless)
     pool.drain()  # before the worker has begun it, most likely
-    assert first(pool, GivenUp) == GivenUp(0, assignment)
+    assert first(pool, GivenUp) == GivenUp(0, endless)
+
+
+def test_a_busy_worker_that_is_ended_is_lost_and_another_one_takes_its_place(pool, ready, sweep, endless):
+    under_way(pool, endless)
+    pool.end(0)
+    lost = first(pool, Lost)
+    assert (lost.worker, lost.assignment) == (0, endless)
+    assert first(pool, Ready).worker == 0
+    pool.submit(0, sample(sweep, 1, of=0))
+    assert first(pool, Finished).receipt.assignment == sample(sweep, 1, of=0)
 
 
 def test_causes_of_failures():
