@@ -38,7 +38,7 @@ class ShardSampling:
         device: torch.device,
         saving: dict[str, float],
     ) -> None:
-        """saving: fingerprint -> seconds that this worker's last snapshot of a state took; kept up to date here."""
+        """saving: fingerprint -> seconds that this worker's last snapshot of a state took; changed here."""
         self.configuration = configuration
         self.groups = list(groups(samples, configuration.group_size))
         self.evaluations = 0

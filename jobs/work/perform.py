@@ -167,9 +167,9 @@ class _Shard:
             execution,
             uuid.uuid4().hex,
         )
-        worker = self._worker
+        device, saving = self._worker.device, self._worker.saving
         sampling = ShardSampling(
-            self._configuration, self._samples, sampler, snapshots, self._context, worker.device, worker.saving
+            self._configuration, self._samples, sampler, snapshots, self._context, device, saving
         )
         try:
             with self._clock("sample"):
