@@ -31,7 +31,7 @@ from jobs.planning.specfile import load_spec
 from jobs.planning.sweep import Sweep, expand
 from jobs.specs.configuration import Configuration
 from jobs.storage.runrecord import runs
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 
 SPEC = """
 name: overhead

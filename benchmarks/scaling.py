@@ -45,7 +45,8 @@ from jobs.specs.configuration import Configuration
 from jobs.storage.commit import Content, Execution, GroupRecord, Marker
 from jobs.storage.gc import collect_garbage
 from jobs.storage.ledger import scan
-from jobs.store import Entry, LocalStore, Store, open_store
+from jobs.store import Entry, Store, open_store
+from jobs.store_local import LocalStore
 
 STORAGE = ("ledger", "resume", "status", "gc")
 CONFIGURATIONS = 100  # that the driver's shards are of

@@ -32,7 +32,7 @@ from jobs.planning.specfile import load_spec
 from jobs.planning.sweep import Sweep, expand
 from jobs.storage.commit import Execution
 from jobs.storage.snapshots import Progress, Snapshots
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 from jobs.work.perform import perform
 from sdesampling.samplers import State
 

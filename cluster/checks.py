@@ -24,7 +24,8 @@ from cluster.demand import GIB, UNDECIDED, Demand, describe_machines
 from cluster.head import Cluster, HeadError
 from jobs.paths import StorePaths
 from jobs.specs.sections import Resources
-from jobs.store import LocalStore, Store, StoreError, open_store
+from jobs.store import Store, StoreError, open_store
+from jobs.store_local import LocalStore
 
 Verdict = Literal["ok", "warning", "failed"]
 

@@ -208,9 +208,10 @@ class SweepPaths:
 
 
 PROBES = "probes"  # folder of the files by which a store is tried out
+QUEUES = "queues"  # folder of the orders of sweeps
 
 #: Folders of the store that sweeps share, so no sweep can be called so.
-SHARED_FOLDERS = ("models", "references", "datasets", "likelihoods", "queues", PROBES)
+SHARED_FOLDERS = ("models", "references", "datasets", "likelihoods", QUEUES, PROBES)
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ class StorePaths:
 
     def queue(self, name: str) -> str:
         """In which order sweeps are served that are run together."""
-        return f"queues/{name}.json"
+        return f"{QUEUES}/{name}.json"
 
     def trial(self, name: str) -> str:
         """A file that is written to try a store out, and removed again."""

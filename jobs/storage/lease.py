@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import socket
 import threading
 import time
@@ -22,15 +21,13 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from jobs.paths import SweepPaths
+from jobs.paths import SweepPaths, lease_epoch
 from jobs.store import Store, StoreError
 
 INTERVAL = 10.0  # seconds between heartbeats
 MISSED = 3  # heartbeats after which a holder is taken for dead
 
 _log = logging.getLogger(__name__)
-
-_EPOCH = re.compile(r".*/(\d{8})\.json")
 
 
 class LeaseHeldError(Exception):
@@ -209,8 +206,9 @@ def refusal(paths: SweepPaths, state: LeaseState | None) -> str:
 
 
 def _epochs(store: Store, paths: SweepPaths) -> list[int]:
-    matches = (_EPOCH.fullmatch(entry.name) for entry in store.list(paths.lease_folder))
-    return [int(match[1]) for match in matches if match]
+    """Those that are there; a heartbeat alone is what is left of one that was tidied up."""
+    names = (entry.name for entry in store.list(paths.lease_folder) if entry.name.endswith(".json"))
+    return [epoch for epoch in map(lease_epoch, names) if epoch is not None]
 
 
 def _alive(holder: Holder, heartbeat: Heartbeat) -> bool:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from jobs.paths import StorePaths
+from jobs.paths import QUEUES, StorePaths
 from jobs.specs.sections import PlainName
 from jobs.store import Store
 
@@ -82,5 +82,5 @@ def begin_queue(store: Store, name: str, sweeps: Sequence[str]) -> QueueState:
 
 def queue_names(store: Store) -> list[str]:
     """All queues of the store, sorted."""
-    folder = StorePaths().queue("x").rpartition("/")[0]
-    return sorted(entry.name.removeprefix(f"{folder}/").removesuffix(".json") for entry in store.list(folder))
+    names = (entry.name for entry in store.list(QUEUES))
+    return sorted(name.removeprefix(f"{QUEUES}/").removesuffix(".json") for name in names)

@@ -16,7 +16,7 @@ from cluster.display import Silence
 from cluster.run import run_sweep
 from jobs.planning.specfile import load_spec
 from jobs.planning.sweep import Sweep, expand
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 
 os.environ["RAY_AUTH_MODE"] = "token"  # Ray reads it when it is first imported, by whichever test
 

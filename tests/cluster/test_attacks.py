@@ -28,7 +28,8 @@ from jobs.inputs.datasets import DatasetError, read_dataset
 from jobs.storage.features import read_features
 from jobs.storage.images import decode_png, read_images
 from jobs.storage.queue_state import read_queue
-from jobs.store import LocalStore, StoreError
+from jobs.store import StoreError
+from jobs.store_local import LocalStore
 from sdesampling.checkpoints import CheckpointError, read_checkpoint
 from sdesampling.models import ModelError, load_model
 

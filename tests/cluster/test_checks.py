@@ -19,7 +19,7 @@ from cluster.checks import Check, cluster_checks, failures, resource_check, stor
 from cluster.demand import GIB, Demand
 from cluster.machine_checks import RayProcess, port_checks
 from jobs.specs.sections import Resources
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 
 TOKEN = Token("secret")
 LARGE = {"CPU": 16.0, "GPU": 4.0, "memory": 2.0**36}

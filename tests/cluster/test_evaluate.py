@@ -24,7 +24,7 @@ from jobs.planning.lookup import find_sweep
 from jobs.scores.results import Result, SweepResults
 from jobs.specs.sections import DataSet
 from jobs.specs.spec import ExtractorSection
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 from jobs.work.evaluation import EvaluationRequest
 from jobs.work.perform import MissingImagesError, perform
 from jobs.work.verify import verify

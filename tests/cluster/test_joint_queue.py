@@ -31,7 +31,7 @@ from jobs.storage.queue_state import (
     read_queue,
     write_queue,
 )
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 
 
 def work(name: str, shards: int, model: str = "m", priority: int = 0) -> ConfigurationWork:

@@ -13,7 +13,7 @@ from jobs.inputs.datasets import read_dataset
 from jobs.inspection.likelihoods import LikelihoodRequest, UnfitError, gather, make_parts, missing_parts
 from jobs.models.catalog import resolve_model
 from jobs.specs.spec import ModelSection
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 from sdesampling.analytic import GaussianNetwork
 from sdesampling.dormand_prince import DormandPrince
 from sdesampling.likelihood import dequantise, likelihood

@@ -24,7 +24,7 @@ from jobs.compute.assignment import Assignment
 from jobs.paths import SweepPaths
 from jobs.specs.window import Hours, Window, moment
 from jobs.storage import runrecord
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 
 WINDOW = Window.model_validate({"from": "22:00", "until": "07:00", "timezone": "Europe/Stockholm"})
 CLOSES = datetime(2026, 11, 22, 6, tzinfo=UTC)  # 07:00 there

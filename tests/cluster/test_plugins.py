@@ -27,7 +27,7 @@ from jobs.planning.sweep import expand
 from jobs.problems import SpecError
 from jobs.scores.results import SweepResults
 from jobs.specs.spec import ExtractorSection
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

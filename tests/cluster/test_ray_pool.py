@@ -28,7 +28,8 @@ from jobs.compute.assignment import Assignment
 from jobs.planning.sweep import Sweep
 from jobs.storage.commit import DamageError, OverlapError
 from jobs.storage.images import BadImagesError
-from jobs.store import LocalStore, StoreUnavailableError
+from jobs.store import StoreUnavailableError
+from jobs.store_local import LocalStore
 
 TIMEOUT = 120.0  # seconds, on a machine that is busy with other things
 

@@ -27,7 +27,7 @@ from jobs.references.sending import send_data
 from jobs.scores.results import SweepResults
 from jobs.specs.configuration import Extractor
 from jobs.specs.sections import DataSet
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 
 SPEC = """
 name: far

@@ -7,7 +7,7 @@ from jobs.paths import SweepPaths
 from jobs.planning.hardware import Hardware
 from jobs.planning.specfile import load_spec
 from jobs.planning.sweep import expand
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 
 FAST = Hardware(cpu_bfloat16=True)
 GPU = Hardware(gpus=1, gpu="H100", gpu_memory=2**36, gpu_bfloat16=True)

@@ -21,7 +21,8 @@ from jobs.scores.results import Result, SweepResults
 from jobs.storage import runrecord
 from jobs.storage.commit import data_name
 from jobs.storage.ledger import failures, scan
-from jobs.store import LocalStore, open_store
+from jobs.store import open_store
+from jobs.store_local import LocalStore
 
 SWEEP = SweepPaths("tiny")
 

@@ -19,7 +19,8 @@ from jobs.planning.sweep import Sweep
 from jobs.scores.results import Result
 from jobs.storage.images import committed_images
 from jobs.storage.ledger import scan
-from jobs.store import LocalStore, open_store
+from jobs.store import open_store
+from jobs.store_local import LocalStore
 
 SPEC = """
 name: tiny

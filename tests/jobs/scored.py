@@ -35,7 +35,8 @@ from jobs.specs.sections import (
 from jobs.storage.commit import Content, Execution, GroupRecord, commit
 from jobs.storage.features import write_features
 from jobs.storage.images import ImageRows, write_images
-from jobs.store import LocalStore, Store
+from jobs.store import Store
+from jobs.store_local import LocalStore
 
 SWEEP = "digits-synthetic"
 WEIGHTS_FILE = WEIGHTS / "digits-cnn.safetensors"

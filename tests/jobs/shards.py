@@ -11,7 +11,7 @@ from jobs.models import build
 from jobs.paths import SweepPaths, extractor_key
 from jobs.specs.configuration import Configuration, Extractor, Model
 from jobs.specs.sections import PredictorCorrector, Resources
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 from jobs.work.perform import perform
 from sdesampling.analytic import GaussianNetwork
 from sdesampling.sde import VE

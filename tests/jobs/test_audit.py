@@ -27,7 +27,7 @@ from jobs.models.catalog import resolve_extractor
 from jobs.references.imagesets import identify
 from jobs.specs.sections import DataSet, PublishedValue
 from jobs.specs.spec import ExtractorSection
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 from jobs.work.reduce import reduce_configuration
 
 REFERENCE = DataSet(name="digits-train")

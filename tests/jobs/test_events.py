@@ -16,7 +16,8 @@ from jobs.storage.events import (
     events_of,
     utc_now,
 )
-from jobs.store import LocalStore, StoreError
+from jobs.store import StoreError
+from jobs.store_local import LocalStore
 
 PATHS = SweepPaths("tiny")
 

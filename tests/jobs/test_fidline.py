@@ -15,7 +15,7 @@ from jobs.scores.comparison import common_metric, compare, conditions
 from jobs.scores.fidline import facts, read_line, sentence, sentence_of_cell, table, with_error
 from jobs.scores.gather import reduce_sweep
 from jobs.scores.scoring import distance_of_moments
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 from jobs.work.reduce import reduce_configuration
 
 

@@ -12,7 +12,8 @@ import pytest
 from jobs.paths import SweepPaths
 from jobs.storage import lease as lease_module
 from jobs.storage.lease import Heartbeat, Holder, LeaseHeldError, LeaseLostError, acquire, held, inspect
-from jobs.store import LocalStore, StoreError
+from jobs.store import StoreError
+from jobs.store_local import LocalStore
 
 PATHS = SweepPaths("sweep")
 
@@ -21,7 +22,8 @@ DRIVER = textwrap.dedent(
     import sys, time
     from jobs.storage.lease import held
     from jobs.paths import SweepPaths
-    from jobs.store import LocalStore, StoreError
+    from jobs.store import StoreError
+    from jobs.store_local import LocalStore
     with held(LocalStore(sys.argv[1]), SweepPaths("sweep"), interval=60.0):
         print("held", flush=True)
         time.sleep(60)
@@ -194,7 +196,8 @@ def test_of_many_contenders_for_a_dead_lease_one_wins(store):
         import sys, time
         from jobs.storage.lease import LeaseHeldError, acquire
         from jobs.paths import SweepPaths
-        from jobs.store import LocalStore, StoreError
+        from jobs.store import StoreError
+        from jobs.store_local import LocalStore
         print("ready", flush=True)
         sys.stdin.readline()
         try:

@@ -13,7 +13,7 @@ from jobs.planning.plan import gaps
 from jobs.storage.commit import DamageError, data_name
 from jobs.storage.features import features_in_order
 from jobs.storage.ledger import Failure, clear_failures, failures, mend, scan, set_aside
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 
 PATHS = SweepPaths("sweep").configuration("f" * 64)
 KEYS = ["cnn-a", "cnn-b"]

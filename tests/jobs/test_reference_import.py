@@ -13,7 +13,7 @@ from jobs.references.reference import load_reference
 from jobs.specs.configuration import Extractor
 from jobs.specs.sections import DataSet
 from jobs.storage.reference_index import named_references
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 
 ROWS = np.random.default_rng(5).gamma(2.0, size=(60, 4)).astype(np.float32)
 BY = Extractor(name="inception", weights="e" * 64, dimension=4, logits=3)

@@ -10,7 +10,7 @@ from jobs.references.reference import build_reference, load_reference, reference
 from jobs.specs.sections import DataSet
 from jobs.storage.commit import data_name
 from jobs.storage.features import features_in_order
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 
 HELD_OUT = DataSet(name="digits-heldout")
 COUNT = len(read_dataset("digits-heldout"))

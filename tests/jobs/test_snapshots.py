@@ -6,7 +6,7 @@ from storage import EXECUTION
 
 from jobs.paths import RangeFolder
 from jobs.storage.snapshots import Progress, Snapshots, remove_finished
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 from sdesampling.samplers import State
 
 FOLDER = RangeFolder("sweep/f/snapshots")

@@ -173,6 +173,7 @@ def test_the_time_grid_ends_where_the_library_says(folder: Path, family: str, ep
         ),
         ("name: ../escape", "name: '../escape' is no name here: it must match ^[a-z0-9][a-z0-9._-]*$"),
         ("name: models", "name: 'models' is a folder that all sweeps of a store share; take another name"),
+        ("name: probes", "name: 'probes' is a folder that all sweeps of a store share; take another name"),
         ("resources: {wokers: 3}", "resources.wokers: unknown key; did you mean 'workers'?"),
         ("resources: {gpus: -1}", "resources.gpus: -1 must be at least 0.0"),
         ("resources: {gpus: many}", "resources.gpus: 'many' is neither a number nor 'auto'"),

@@ -20,7 +20,7 @@ from jobs.specs.configuration import Configuration, canonical_sampler
 from jobs.specs.sections import Section
 from jobs.storage.images import committed_images
 from jobs.storage.ledger import scan
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 from jobs.work.perform import perform
 from sdesampling.configs import LatentConfig, ScoreConfig
 from sdesampling.models import save_model

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from jobs.store import LocalStore, StoreError, open_store
+from jobs.store import StoreError, open_store
+from jobs.store_local import LocalStore
 
 
 @pytest.fixture
@@ -61,11 +62,18 @@ def test_open_store_takes_folders_and_no_files(tmp_path):
         open_store(tmp_path / "file")
 
 
+@pytest.mark.parametrize("name", ["~/runs", "file://~/runs", "~/over/../runs"])
+def test_a_store_may_be_named_from_the_users_own_folder(tmp_path, monkeypatch, name):
+    """In a spec no shell fills it in, and a folder called `~` is what nobody wants."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_store(name).url == str(tmp_path / "runs")
+
+
 def test_a_writer_killed_at_any_moment_leaves_whole_files_only(tmp_path):
     script = textwrap.dedent(
         """
         import sys
-        from jobs.store import LocalStore
+        from jobs.store_local import LocalStore
         store = LocalStore(sys.argv[1])
         print("ready", flush=True)
         for number in range(10**6):

@@ -14,7 +14,7 @@ from jobs.specs.sections import DataSet, Resources
 from jobs.storage.commit import data_name
 from jobs.storage.features import committed_features
 from jobs.storage.ledger import scan
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 from jobs.work.verify import verify
 
 

@@ -23,7 +23,7 @@ from jobs.storage.features import committed_features
 from jobs.storage.images import BadImagesError, committed_images
 from jobs.storage.ledger import scan
 from jobs.storage.snapshots import Progress, Snapshots
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 from sdesampling.samplers import NonFiniteStateError, State
 
 CONFIGURATION = configuration()

@@ -17,7 +17,7 @@ from jobs.planning.submission import MAX_MICRO_BATCH
 from jobs.specs.configuration import Extractor
 from jobs.specs.sections import PredictorCorrector, Resources
 from jobs.storage import runrecord
-from jobs.store import LocalStore
+from jobs.store_local import LocalStore
 
 WEIGHTS = catalog.WEIGHTS / "digits-ve.safetensors"
 CNN = catalog.WEIGHTS / "digits-cnn.safetensors"
