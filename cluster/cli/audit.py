@@ -100,7 +100,7 @@ def _reader(store: Store, given: Given, extractor: str | None, quiet: bool) -> S
     """What reads both sides. Raises RequestError when an extractor's weights are not here."""
     from jobs.inspection.audit import SideReader
     from jobs.models.build import build_extractor
-    from jobs.models.catalog import Resolved
+    from jobs.models.resolve import Resolved
     from jobs.models.weights import weights_of
     from jobs.planning.lookup import find_configuration
 

@@ -107,8 +107,8 @@ def _source(name: str, device: Any) -> tuple[Source, bool]:
     """The model of a name or of a file, and whether its weights mean something."""
     from pathlib import Path
 
-    from jobs.models import catalog
     from jobs.models.build import build_model
+    from jobs.models.resolve import resolve_model
     from jobs.specs.spec import ModelSection
     from sdesampling.networks.published import PUBLISHED
 
@@ -118,7 +118,7 @@ def _source(name: str, device: Any) -> tuple[Source, bool]:
     except ValueError:
         message = f"{name!r} is neither a file nor a model's name: `sdesweep catalog` lists the names"
         raise RequestError(message) from None
-    resolved = catalog.resolve_model(section, Path.cwd())
+    resolved = resolve_model(section, Path.cwd())
     if not resolved.missing:
         return build_model(resolved.thing, lambda digest: resolved.files[digest], device), True
     config = PUBLISHED.get(name)

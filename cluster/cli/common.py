@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from jobs.models.catalog import Resolved
+    from jobs.models.resolve import Resolved
     from jobs.planning.sweep import Sweep
     from jobs.specs.configuration import Extractor
     from jobs.specs.spec import ExtractorSection
@@ -102,7 +102,7 @@ def extractor_section(text: str) -> ExtractorSection:
 
 def find_extractor(text: str) -> Resolved[Extractor]:
     """The extractor that a command line names. Raises RequestError when its weights are not here."""
-    from jobs.models.catalog import resolve_extractor
+    from jobs.models.resolve import resolve_extractor
 
     found = resolve_extractor(extractor_section(text), Path.cwd())
     if found.missing:

@@ -93,7 +93,7 @@ def _reference(store: Store, text: str) -> DataSet:
     from pydantic import ValidationError
 
     from cluster.cli.common import RequestError
-    from jobs.models.catalog import resolve_reference
+    from jobs.models.resolve import resolve_reference
     from jobs.references.imagesets import path_and_split
     from jobs.specs.sections import DataSet
     from jobs.storage.reference_index import named_references

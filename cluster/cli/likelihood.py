@@ -126,7 +126,7 @@ def _resolved(model: str) -> Any:
     """What MODEL stands for, with its weights. Raises RequestError where they are not here."""
     from pydantic import ValidationError
 
-    from jobs.models.catalog import resolve_model
+    from jobs.models.resolve import resolve_model
     from jobs.specs.spec import ModelSection
 
     try:

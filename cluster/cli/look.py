@@ -104,7 +104,7 @@ def catalog(as_json: bool) -> None:
 
     found: dict[str, Any] = {
         "specs": known.spec_names(),
-        "training_specs": sorted(path.stem for path in known.CATALOG.glob("train-*.yaml")),
+        "training_specs": known.training_names(),
         "models": known.model_names(),
         "extractors": {name: entry.about for name, entry in known.EXTRACTORS.items()},
         "data_sets": list(known.DATA_SETS),

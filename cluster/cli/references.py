@@ -141,7 +141,7 @@ def import_(
           --extractor inception-half-pixel-symmetric
     """
     from cluster.cli.common import extractor_section
-    from jobs.models.catalog import resolve_extractor
+    from jobs.models.resolve import resolve_extractor
     from jobs.references.importing import import_reference
 
     _named(name)

@@ -37,8 +37,8 @@ def train(spec: str, out: Path, as_json: bool) -> None:
 
     path = Path(spec) if Path(spec).is_file() else catalog.spec_path(spec)
     if not path.is_file():
-        ready = sorted(found.stem for found in catalog.CATALOG.glob("train-*.yaml"))
-        raise RequestError(f"no training spec {spec!r}: neither a file nor one of {', '.join(ready)}")
+        ready = ", ".join(catalog.training_names())
+        raise RequestError(f"no training spec {spec!r}: neither a file nor one of {ready}")
 
     def show(step: int, steps: int, losses: Mapping[str, float]) -> None:
         values = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())

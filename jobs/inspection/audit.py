@@ -27,7 +27,7 @@ from jobs.compute.extraction import BATCH, extract
 from jobs.inputs.datasets import DatasetError, Reading, read_dataset
 from jobs.inputs.imagefiles import IMAGE_SUFFIXES
 from jobs.inputs.originals import original_images, original_source
-from jobs.models.catalog import Resolved
+from jobs.models.resolve import Resolved
 from jobs.paths import SweepPaths, extractor_key
 from jobs.planning.lookup import find_configuration
 from jobs.planning.sweep import Sweep

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from jobs.models import catalog
-from jobs.models.added import Added, NotAddedError, add_weights
+from jobs.models.added import Added, add_weights
 from jobs.models.fetch import Fetched, FetchError, Progress, fetch
 from jobs.models.inventory import entry, where_to_get
 from jobs.models.origins import ORIGINS, Download
@@ -54,7 +54,7 @@ def bring(
     fetched = [_first(each, target, called, display) for each, target in zip(files, targets, strict=True)]
     try:
         added = add_weights(called, [each.path for each in fetched], weights, config)
-    except (ValueError, NotAddedError) as error:
+    except ValueError as error:
         kept = ", ".join(str(each.path) for each in fetched)
         raise NotFetchedError(f"{error}; what was downloaded is kept as {kept}") from error
     for each in fetched:
@@ -80,7 +80,7 @@ def _files_of(name: str) -> tuple[Download, ...]:
 
 
 def _downloads() -> Path:
-    return catalog.added_folder() / "downloads"
+    return catalog.added_folder() / catalog.DOWNLOADS
 
 
 def _first(file: Download, target: Path, name: str, display: Display) -> Fetched:

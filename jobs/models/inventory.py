@@ -42,17 +42,13 @@ class Entry:
 
 def entries() -> list[Entry]:
     """Everything that is known, shipped ones first. Raises nothing for damaged files: their kind says it."""
-    folder = catalog.added_folder()
-    found: dict[str, Entry] = {}
-    for weights, state in ((catalog.WEIGHTS, "shipped"), (folder, "added")):
-        for path in sorted(weights.rglob("*")):
-            if path.suffix in (".safetensors", ".pth") and path.is_file() and "downloads" not in path.parts:
-                name = path.relative_to(weights).with_suffix("").as_posix()
-                found.setdefault(name, _present(name, path, "shipped" if state == "shipped" else "added"))
-    missing = [
-        _missing(name) for name in (*catalog.published_names(), *catalog.EXTRACTORS) if name not in found
-    ]
-    return [*found.values(), *missing]
+    shipped = catalog.weight_files(catalog.WEIGHTS)
+    added = catalog.weight_files(catalog.added_folder())
+    found = [_present(name, path, "shipped") for name, path in shipped.items()]
+    found += [_present(name, path, "added") for name, path in added.items() if name not in shipped]
+    known = {*shipped, *added}
+    missing = [name for name in (*catalog.published(), *catalog.EXTRACTORS) if name not in known]
+    return [*found, *map(_missing, missing)]
 
 
 def entry(name: str) -> Entry:
@@ -132,7 +128,7 @@ def _present(name: str, path: Path, state: Literal["shipped", "added"]) -> Entry
 def _missing(name: str) -> Entry:
     if name in catalog.EXTRACTORS:
         return Entry(name, "extractor", "missing", None, None, None, where_to_get(name))
-    config = catalog.published_config(name)
+    config = catalog.published()[name]
     return Entry(name, _kind(config), "missing", None, config, None, where_to_get(name))
 
 

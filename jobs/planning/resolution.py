@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from jobs.inputs.masks import mask_text, read_mask
 from jobs.inputs.modelfiles import UnresolvedError
 from jobs.models import catalog
+from jobs.models.resolve import Resolved, resolve_extractor, resolve_images, resolve_model, resolve_reference
 from jobs.problems import Location, as_written, describe
 from jobs.specs.cells import Cell
 from jobs.specs.checks import Finding, check
@@ -65,9 +66,9 @@ class Resolver:
             settings = None
             findings += describe(error, Settings, written)
             names = _names_in(written, {str(location[0]) for location, _ in findings})
-        models = self._look_up((names["model"],), ("model",), catalog.resolve_model, findings)
+        models = self._look_up((names["model"],), ("model",), resolve_model, findings)
         model = models[0] if models else None
-        extractors = self._look_up(names["extractor"], ("extractor",), catalog.resolve_extractor, findings)
+        extractors = self._look_up(names["extractor"], ("extractor",), resolve_extractor, findings)
         references = self._look_up(names["reference"], ("reference",), self._reference, findings)
         images = None
         if settings is not None:
@@ -89,7 +90,7 @@ class Resolver:
             key, section = ("sampler", "calibration", "images"), sampler.calibration.images
         if section is None:
             return None
-        found = self._look_up((section,), key, catalog.resolve_images, findings)
+        found = self._look_up((section,), key, resolve_images, findings)
         if not found:
             return None
         data, mask = found[0], None
@@ -104,9 +105,9 @@ class Resolver:
                 findings.append((("sampler", "known"), str(error)))
         return SourceImages(dataset=data.dataset, content=data.content, mask=mask)
 
-    def _reference(self, section: DataSet, folder: Path) -> catalog.Resolved[DataSet]:
+    def _reference(self, section: DataSet, folder: Path) -> Resolved[DataSet]:
         shipped = section.path is not None or section.name in catalog.DATA_SETS
-        return catalog.resolve_reference(section, folder, () if shipped else self._named)
+        return resolve_reference(section, folder, () if shipped else self._named)
 
     @cached_property
     def _named(self) -> dict[str, Indexed]:
@@ -132,7 +133,7 @@ class Resolver:
         self,
         sections: Sequence[S | None],
         key: Location,
-        how: Callable[[S, Path], catalog.Resolved[T]],
+        how: Callable[[S, Path], Resolved[T]],
         findings: list[Finding],
     ) -> list[T]:
         """Resolve sections of one kind; what leads nowhere goes into `findings`."""

@@ -23,7 +23,8 @@ from jobs.digests import add_digests
 from jobs.fingerprint import file_sha256
 from jobs.inputs.datasets import HUB, DatasetError, Reading, open_dataset
 from jobs.models.build import build_extractor
-from jobs.models.catalog import DATA_SETS, Resolved
+from jobs.models.catalog import DATA_SETS
+from jobs.models.resolve import Resolved
 from jobs.models.weights import send_weights
 from jobs.paths import SweepPaths
 from jobs.planning.lookup import NotFoundError, find_configuration

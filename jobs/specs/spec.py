@@ -1,7 +1,7 @@
 """The spec as a user writes it: `Settings` (one cell), `SweepSection` (the matrix) and `Spec` (the file).
 
 Types, ranges and defaults live here, and the JSON schema. Reading YAML is in `jobs/specs/plain_yaml.py`,
-expansion in `jobs/planning/sweep.py`, the meaning of names in `jobs/models/catalog.py`.
+expansion in `jobs/planning/sweep.py`, the meaning of names in `jobs/models/resolve.py`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from jobs.inputs.modelfiles import UnresolvedError
-from jobs.models.catalog import resolve_data_set
+from jobs.models.resolve import resolve_data_set
 from jobs.problems import Problem, SpecError, describe, not_one_of, path_text
 from jobs.specs.plain_yaml import parse
 from jobs.specs.sections import Count, DataSet, PlainName, Positive, PositiveInt, Section

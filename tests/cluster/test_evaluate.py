@@ -18,7 +18,8 @@ from cluster.run import run_sweep
 from jobs.compute.assignment import Assignment
 from jobs.compute.worker import WorkerState
 from jobs.inputs.datasets import read_digits
-from jobs.models.catalog import WEIGHTS, resolve_extractor
+from jobs.models.catalog import WEIGHTS
+from jobs.models.resolve import resolve_extractor
 from jobs.paths import SweepPaths
 from jobs.planning.lookup import find_sweep
 from jobs.scores.results import Result, SweepResults

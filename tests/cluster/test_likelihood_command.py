@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from cluster.cli import main
 from jobs.inputs.datasets import read_dataset
 from jobs.inspection.likelihoods import LikelihoodRequest, UnfitError, gather, make_parts, missing_parts
-from jobs.models.catalog import resolve_model
+from jobs.models.resolve import resolve_model
 from jobs.specs.spec import ModelSection
 from jobs.store_local import LocalStore
 from sdesampling.analytic import GaussianNetwork

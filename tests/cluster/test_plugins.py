@@ -19,8 +19,8 @@ from cluster.cli import main
 from cluster.display import Silence
 from cluster.run import run_sweep
 from jobs.models import plugins
-from jobs.models.catalog import resolve_extractor
 from jobs.models.plugins import EXTRACTORS, NETWORKS, PluginError
+from jobs.models.resolve import resolve_extractor
 from jobs.paths import SweepPaths
 from jobs.planning.specfile import load_spec
 from jobs.planning.sweep import expand

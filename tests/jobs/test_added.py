@@ -9,6 +9,7 @@ import torch
 from jobs.models import catalog
 from jobs.models.added import NotAddedError, add_weights
 from jobs.models.build import build_model
+from jobs.models.resolve import resolve_model
 from jobs.specs.spec import ModelSection
 from sdesampling.checkpoints import CheckpointError
 from sdesampling.configs import ScoreConfig
@@ -37,9 +38,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(PUBLISHED, "ve/tiny", TINY)
     wider = dataclasses.replace(TINY, network={**TINY.network, "nf": 16})
     monkeypatch.setitem(PUBLISHED, "ve/wider", wider)
-    catalog._published.cache_clear()
+    catalog.published.cache_clear()
     yield tmp_path
-    catalog._published.cache_clear()
+    catalog.published.cache_clear()
 
 
 def checkpoint(folder: Path) -> tuple[Path, torch.nn.Module]:
@@ -60,11 +61,11 @@ def checkpoint(folder: Path) -> tuple[Path, torch.nn.Module]:
 @pytest.mark.parametrize(("weights", "factor"), [("ema", 2), ("raw", 1)])
 def test_a_published_checkpoint_is_converted_and_found_by_its_name(folder: Path, weights, factor: int):
     file, network = checkpoint(folder)
-    before = catalog.resolve_model(ModelSection(name="ve/tiny"), folder)
+    before = resolve_model(ModelSection(name="ve/tiny"), folder)
     assert before.missing
     added = add_weights("ve/tiny", [file], weights)
     assert "step 7" in added.note
-    found = catalog.resolve_model(ModelSection(name="ve/tiny"), folder)
+    found = resolve_model(ModelSection(name="ve/tiny"), folder)
     assert found.missing == ()
     assert found.thing.weights == {"model": added.sha256}
     model = build_model(found.thing, lambda digest: found.files[digest])
@@ -84,7 +85,7 @@ def test_an_own_model_is_copied(folder: Path):
     save_model(folder / "mine.safetensors", TINY, TINY.networks())
     add_weights("mine/first", [folder / "mine.safetensors"])
     assert "mine/first" in catalog.model_names()
-    assert catalog.resolve_model(ModelSection(name="mine/first"), folder).thing.sde == "ve"
+    assert resolve_model(ModelSection(name="mine/first"), folder).thing.sde == "ve"
 
 
 def test_an_extractor_is_checked_and_copied(folder: Path):

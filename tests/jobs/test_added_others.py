@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from jobs.inputs.modelfiles import UnresolvedError
-from jobs.models import catalog
 from jobs.models.added import NotAddedError, add_weights
 from jobs.models.build import build_model
+from jobs.models.resolve import resolve_model
 from jobs.specs.spec import ModelSection
 from sdesampling.checkpoints import CheckpointError
 from sdesampling.configs import ModelError
@@ -79,7 +79,7 @@ def by_formula(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def built(name: str, folder: Path):
-    found = catalog.resolve_model(ModelSection(name=name), folder)
+    found = resolve_model(ModelSection(name=name), folder)
     assert found.missing == ()
     return build_model(found.thing, lambda digest: found.files[digest]), found.thing
 

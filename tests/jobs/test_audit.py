@@ -23,7 +23,7 @@ from jobs.inspection.audit import (
     expecting,
     stored_samples,
 )
-from jobs.models.catalog import resolve_extractor
+from jobs.models.resolve import resolve_extractor
 from jobs.references.imagesets import identify
 from jobs.specs.sections import DataSet, PublishedValue
 from jobs.specs.spec import ExtractorSection

@@ -14,12 +14,14 @@ from jobs.fingerprint import file_sha256
 from jobs.inputs.datasets import read_dataset
 from jobs.inputs.modelfiles import UnresolvedError, safetensors_metadata
 from jobs.models import catalog
+from jobs.models.resolve import resolve_extractor, resolve_model
 from jobs.planning.plan import costs
 from jobs.planning.plan_report import bytes_text, count_text, plan_json, render_plan
 from jobs.planning.specfile import load_spec
 from jobs.planning.sweep import Sweep, expand
 from jobs.specs.configuration import Configuration
 from jobs.specs.sections import PredictorCorrector
+from jobs.specs.spec import ExtractorSection, ModelSection
 
 # Song et al. 2020 (arXiv 2011.13456), CIFAR-10: FID of Table 1 (C2000: one value a column), r of Table 5.
 TABLE_1 = """
@@ -141,7 +143,7 @@ def test_every_name_of_a_model_resolves(nothing_added: Path):
     names = catalog.model_names()
     assert {"digits-ve", "vp/cifar10_ddpm", "digits-heldout", "own/trained"} <= set(names)
     for name in names:
-        model = catalog.resolve_model(catalog.ModelSection(name=name), nothing_added).thing
+        model = resolve_model(ModelSection(name=name), nothing_added).thing
         assert model.name == name
         assert model.shape is not None
 
@@ -152,26 +154,26 @@ def test_extractors_are_those_of_the_fid_package(nothing_added: Path):
     assert set(catalog.EXTRACTORS) == set(EXTRACTORS)
     for name, entry in catalog.EXTRACTORS.items():
         assert identity_of(name)["dimension"] == entry.dimension
-    resolved = catalog.resolve_extractor(catalog.ExtractorSection(name="digits-cnn"), nothing_added)
+    resolved = resolve_extractor(ExtractorSection(name="digits-cnn"), nothing_added)
     (path,) = resolved.files.values()
     assert load_extractor("digits-cnn", path).dimension == resolved.thing.dimension
 
 
 def test_conventions_and_weights_of_the_fid_inception(nothing_added: Path, tmp_path: Path, monkeypatch):
-    section = catalog.ExtractorSection(name="inception-pool64-half-pixel")
-    absent = catalog.resolve_extractor(section, nothing_added)
+    section = ExtractorSection(name="inception-pool64-half-pixel")
+    absent = resolve_extractor(section, nothing_added)
     assert (absent.thing.dimension, absent.thing.logits, absent.thing.weights) == (64, 0, None)
     assert "SDESWEEP_WEIGHTS_INCEPTION=FILE" in absent.missing[0]
     file = tmp_path / "downloaded.pth"
     file.write_bytes(b"weights")
     monkeypatch.setenv("SDESWEEP_WEIGHTS_INCEPTION", str(file))
-    there = catalog.resolve_extractor(section, nothing_added)
+    there = resolve_extractor(section, nothing_added)
     assert list(there.files.values()) == [file]
     monkeypatch.setenv("SDESWEEP_WEIGHTS_INCEPTION", str(file) + "x")
     with pytest.raises(UnresolvedError, match=r"SDESWEEP_WEIGHTS_INCEPTION leads to .*x, where no file is"):
-        catalog.resolve_extractor(section, nothing_added)
+        resolve_extractor(section, nothing_added)
     with pytest.raises(UnresolvedError, match="after `inception` come departures"):
-        catalog.resolve_extractor(catalog.ExtractorSection(name="inception-sharp"), nothing_added)
+        resolve_extractor(ExtractorSection(name="inception-sharp"), nothing_added)
 
 
 def test_known_data_sets_are_as_they_are_read():

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from jobs.inputs.modelfiles import UnresolvedError
-from jobs.models import catalog
 from jobs.models.added import add_weights
 from jobs.models.build import build_model
 from jobs.models.pipelines import read_pipeline
+from jobs.models.resolve import resolve_model
 from jobs.specs.spec import ModelSection
 from sdesampling.configs import ScoreConfig
 from sdesampling.score import ScoreModel
@@ -141,7 +141,7 @@ def test_a_pipeline_gives_the_librarys_own_outputs(folder: Path, unet, scheduler
     (pipeline / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
     added = add_weights("mine/pipeline", [pipeline])
     assert added.kind == "UNet2DModel of diffusers"
-    found = catalog.resolve_model(ModelSection(name="mine/pipeline"), folder)
+    found = resolve_model(ModelSection(name="mine/pipeline"), folder)
     assert found.thing.plugins == ("diffusers_unet",)
     model = build_model(found.thing, lambda digest: found.files[digest])
     assert isinstance(model, ScoreModel)
