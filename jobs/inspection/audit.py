@@ -37,7 +37,8 @@ from jobs.references.moments import reference_moments
 from jobs.references.reference import load_reference
 from jobs.scores.results import Result
 from jobs.specs.configuration import Configuration, Extractor
-from jobs.specs.sections import DataSet, PredictorCorrector, PublishedValue
+from jobs.specs.samplers import PredictorCorrector
+from jobs.specs.sections import DataSet, PublishedValue
 from jobs.storage.commit import DamageError
 from jobs.storage.features import committed_features
 from jobs.storage.images import committed_images

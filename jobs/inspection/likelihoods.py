@@ -20,8 +20,8 @@ from jobs import fingerprint as hashing
 from jobs.inputs.datasets import Dataset
 from jobs.paths import StorePaths
 from jobs.planning.plan import groups
-from jobs.specs.configuration import Digest, Model
-from jobs.specs.sections import Count, Positive, PositiveInt, Section
+from jobs.specs.configuration import Model
+from jobs.specs.sections import Count, Digest, Positive, PositiveInt, Section
 from jobs.store import Store
 from sdesampling.dormand_prince import DormandPrince
 from sdesampling.likelihood import EXACT_LIMIT, Trace, dequantise, likelihood

@@ -18,7 +18,8 @@ from jobs.inputs.datasets import Dataset, read_given
 from jobs.inputs.masks import mask_of
 from jobs.models.plugins import provide_extractor, provide_networks
 from jobs.specs import configuration as data
-from jobs.specs.sections import DDLS, DataSet
+from jobs.specs.samplers import DDLS
+from jobs.specs.sections import DataSet
 from sdesampling.calibration import Calibration, calibrate
 from sdesampling.checkpoints import CheckpointError, read_checkpoint
 from sdesampling.latent import LatentDecoder, LatentModel

@@ -23,10 +23,8 @@ def send_weights(
 ) -> int:
     """Put weight files into the store unless they are there; returns how many were sent.
 
-    note: told of each large file before it is sent.
-
     files: sha256 -> path on the machine where the spec was read, as a Sweep has them. What is in the store
-    already need not be on this one.
+    already need not be on this one. note: told of each large file before it is sent.
     Raises FileNotFoundError, or WrongWeightsError when a file has changed since it was hashed.
     """
     sent = 0

@@ -21,7 +21,8 @@ from jobs.problems import Location, as_written, describe
 from jobs.specs.cells import Cell
 from jobs.specs.checks import Finding, check
 from jobs.specs.configuration import Configuration, Extractor, Model, SourceImages, idle_keys
-from jobs.specs.sections import DDLS, DataSet, PublishedValue, Sampler, Section
+from jobs.specs.samplers import DDLS, Sampler
+from jobs.specs.sections import DataSet, PublishedValue, Section
 from jobs.specs.spec import ExtractorField, ModelField, ReferenceField, Settings
 from jobs.storage.reference_index import Indexed, named_references
 from jobs.store import open_store

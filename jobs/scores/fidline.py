@@ -6,6 +6,7 @@ records alone, and must not compute scores nor compare them.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 
@@ -20,8 +21,6 @@ INTERVAL = 1.96  # standard errors, of a 95 % interval
 
 def read_line(text: str | bytes) -> ScoreLine:
     """A results file of a sweep, or what `sdesweep fid` wrote. Raises pydantic.ValidationError."""
-    import json
-
     data = json.loads(text)
     if isinstance(data, dict) and "result" in data:
         data = data["result"]

@@ -1,7 +1,7 @@
 """Combinations that cannot work, found before anything starts.
 
 Each check names the key to change and says what would be right. Knows settings and resolved models;
-whatever a single value may be is said in `jobs/specs/sections.py` and `jobs/specs/spec.py`.
+whatever a single value may be is said in `jobs/specs/samplers.py` and `jobs/specs/spec.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jobs.problems import Location
 from jobs.specs.configuration import Extractor, Model
 from jobs.specs.refusals import refusal
 from jobs.specs.requirements import why_not
-from jobs.specs.sections import (
+from jobs.specs.samplers import (
     DDLS,
     EDM,
     ODE,
@@ -21,12 +21,12 @@ from jobs.specs.sections import (
     AnnealedLangevinInpainting,
     AnnealedLangevinSteps,
     Colourisation,
-    DataSet,
     DPMSolver,
     NoiseControl,
     PredictorCorrectorSteps,
     RealControl,
 )
+from jobs.specs.sections import DataSet
 from jobs.specs.spec import Settings
 
 Finding = tuple[Location, str]

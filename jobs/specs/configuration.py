@@ -12,24 +12,19 @@ from pydantic import Field
 
 from jobs import fingerprint as hashing
 from jobs.paths import extractor_key
+from jobs.specs.samplers import DDLS, EDM, ODE, DPMSolver, PredictorCorrectorSteps, Sampler
 from jobs.specs.sections import (
-    DDLS,
-    EDM,
-    ODE,
     Count,
     DataSet,
     Digest,
-    DPMSolver,
     ErrorMethod,
     Metric,
     Positive,
     PositiveInt,
     Precision,
-    PredictorCorrectorSteps,
     PublishedValue,
     Quantisation,
     Resources,
-    Sampler,
     Section,
 )
 

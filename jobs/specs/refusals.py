@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 
 from jobs.specs.configuration import Model
-from jobs.specs.sections import Sampler
+from jobs.specs.samplers import Sampler
 
 
 def refusal(sampler: Sampler, model: Model) -> str:

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from jobs.paths import SHARED_FOLDERS
+from jobs.specs.samplers import Sampler
 from jobs.specs.sections import (
     Count,
     DataSet,
@@ -28,9 +29,9 @@ from jobs.specs.sections import (
     Precision,
     Quantisation,
     Resources,
-    Sampler,
     SecondsOrAuto,
     Section,
+    listed,
     named,
 )
 from jobs.specs.window import Window
@@ -43,10 +44,8 @@ def _role(value: object) -> object:
 
 
 def _listed(value: object) -> object:
-    """One entry stands for a list of one; lists become the tuples that frozen data need."""
-    if value is None:
-        return ()
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
+    """A list or its only entry; nothing after the colon stands for none."""
+    return () if value is None else listed(value)
 
 
 def _listed_metrics(value: object) -> object:

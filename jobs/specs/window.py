@@ -17,7 +17,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from jobs.specs.sections import Section
+from jobs.specs.sections import Section, listed
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = get_args(Day)
@@ -40,11 +40,6 @@ def _zone(name: str) -> str:
     return name
 
 
-def _days(value: object) -> object:
-    """One day stands for a list of one; lists become the tuples that frozen data need."""
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
 class Window(Section):
     """The hours of the day in which work may be done; `until` at or before `from` means the next day."""
 
@@ -53,7 +48,7 @@ class Window(Section):
     opens: Annotated[str, BeforeValidator(_clock), Field(alias="from")]
     closes: Annotated[str, BeforeValidator(_clock), Field(alias="until")]
     timezone: Annotated[str, AfterValidator(_zone)]
-    days: Annotated[tuple[Day, ...], BeforeValidator(_days), Field(min_length=1)] = DAYS
+    days: Annotated[tuple[Day, ...], BeforeValidator(listed), Field(min_length=1)] = DAYS
 
     @model_validator(mode="after")
     def _long_enough(self) -> Window:

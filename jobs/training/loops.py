@@ -17,9 +17,8 @@ from torch import nn
 
 from fid.extractors.digits_cnn import DigitsCNN
 from fid.training import ClassifierSettings, ClassifierTraining, accuracy
-from jobs.inputs.datasets import Dataset, DatasetError, read_given
+from jobs.inputs.datasets import Dataset, DatasetError
 from jobs.problems import Problem, SpecError
-from jobs.specs.sections import DataSet
 from jobs.training.spec import ClassifierTrainingSpec, GANSpec, ScoreMatchingSpec, TrainingSpec
 from sdesampling.configs import ModelConfig
 from sdesampling.latent import LatentModel
@@ -64,11 +63,6 @@ def prepare(spec: TrainingSpec, data: Dataset, held_out: Dataset) -> Prepared:
                 return _score_matching(spec, data, held_out)
             case GANSpec():
                 return _gan(spec, data, held_out)
-
-
-def read_section(section: DataSet) -> Dataset:
-    """The data set that a spec names. Raises DatasetError."""
-    return read_given(section)
 
 
 def _classifier(spec: ClassifierTrainingSpec, data: Dataset, held_out: Dataset) -> Prepared:

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from jobs.fingerprint import file_sha256, fingerprint
-from jobs.inputs.datasets import Dataset
-from jobs.training.loops import Loop, prepare, read_section
+from jobs.inputs.datasets import Dataset, read_given
+from jobs.training.loops import Loop, prepare
 from jobs.training.spec import load_training_spec
 
 Progress = Callable[[int, int, Mapping[str, float]], None]  # completed steps, all steps, present losses
@@ -65,7 +65,7 @@ def train(spec_path: Path, out: Path, progress: Progress | None = None) -> Train
         OtherTrainingError: the folder holds another training of this name.
     """
     spec = load_training_spec(spec_path)
-    data, held_out = read_section(spec.data), read_section(spec.held_out)
+    data, held_out = read_given(spec.data), read_given(spec.held_out)
     settings = spec.model_dump(mode="json", exclude={"description", "data", "held_out", "save_every"})
     described = {"data": _described(data), "held_out": _described(held_out)}
     folder = _Folder(out, spec.name, fingerprint({"spec": settings, **described}))

@@ -9,26 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from jobs.inputs.modelfiles import UnresolvedError
 from jobs.models.resolve import resolve_data_set
 from jobs.problems import Problem, SpecError, describe, not_one_of, path_text
 from jobs.specs.plain_yaml import parse
-from jobs.specs.sections import Count, DataSet, PlainName, Positive, PositiveInt, Section
+from jobs.specs.sections import Count, DataSet, DataSetField, PlainName, Positive, PositiveInt, Section
 from sdesampling.configs import LatentConfig, ModelConfig, ModelError, ScoreConfig
 from sdesampling.models import blank_networks
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-def _named(value: object) -> object:
-    """A bare name stands for `{name: NAME}`."""
-    return {"name": value} if isinstance(value, str) else value
-
-
-Data = Annotated[DataSet, BeforeValidator(_named)]
 
 
 class ClassifierLoop(Section):
@@ -78,8 +70,8 @@ class DigitsNetwork(Section):
 class _Common(Section):
     name: PlainName
     description: str = ""
-    data: Data
-    held_out: Data  # never trained on; the record says how the finished network does on it
+    data: DataSetField
+    held_out: DataSetField  # never trained on; the record says how the finished network does on it
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     save_every: Positive = 60.0  # seconds between savings of an unfinished training
 
@@ -108,7 +100,7 @@ class ScoreMatchingSpec(_Common):
     """A score network on a continuous SDE."""
 
     kind: Literal["score_matching"]
-    model: dict[str, Any]  # a ScoreConfig of sdesampling/models.py
+    model: dict[str, Any]  # a ScoreConfig of sdesampling/configs.py
     training: ScoreMatchingLoop
 
     @field_validator("model")
@@ -121,7 +113,7 @@ class GANSpec(_Common):
     """A generator and a discriminator."""
 
     kind: Literal["gan"]
-    model: dict[str, Any]  # a LatentConfig of sdesampling/models.py
+    model: dict[str, Any]  # a LatentConfig of sdesampling/configs.py
     training: GANLoop
 
     @field_validator("model")

@@ -23,15 +23,8 @@ from jobs.planning.plan import groups
 from jobs.planning.sweep import Sweep
 from jobs.references.reference import build_reference
 from jobs.specs.configuration import Configuration, Extractor, Model
-from jobs.specs.sections import (
-    DDLS,
-    DataSet,
-    NoiseControl,
-    PredictorCorrector,
-    PublishedValue,
-    RealControl,
-    Resources,
-)
+from jobs.specs.samplers import DDLS, NoiseControl, PredictorCorrector, RealControl
+from jobs.specs.sections import DataSet, PublishedValue, Resources
 from jobs.storage.commit import Content, Execution, GroupRecord, commit
 from jobs.storage.features import write_features
 from jobs.storage.images import ImageRows, write_images

@@ -10,7 +10,8 @@ from jobs.compute.worker import WorkerState
 from jobs.models import build
 from jobs.paths import SweepPaths, extractor_key
 from jobs.specs.configuration import Configuration, Extractor, Model
-from jobs.specs.sections import PredictorCorrector, Resources
+from jobs.specs.samplers import PredictorCorrector
+from jobs.specs.sections import Resources
 from jobs.store_local import LocalStore
 from jobs.work.perform import perform
 from sdesampling.analytic import GaussianNetwork

@@ -11,7 +11,8 @@ from jobs.inputs.datasets import DatasetError
 from jobs.models.build import WrongWeightsError, build_extractor, build_model, sampler_of
 from jobs.models.resolve import Resolved, resolve_extractor, resolve_model
 from jobs.specs.configuration import Model
-from jobs.specs.sections import DDLS, DataSet, NoiseControl, PredictorCorrector, RealControl, Sampler
+from jobs.specs.samplers import DDLS, NoiseControl, PredictorCorrector, RealControl, Sampler
+from jobs.specs.sections import DataSet
 from jobs.specs.spec import ExtractorSection, ModelSection
 from sdesampling.configs import ScoreConfig
 from sdesampling.latent import LatentModel

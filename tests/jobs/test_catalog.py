@@ -20,7 +20,7 @@ from jobs.planning.plan_report import bytes_text, count_text, plan_json, render_
 from jobs.planning.specfile import load_spec
 from jobs.planning.sweep import Sweep, expand
 from jobs.specs.configuration import Configuration
-from jobs.specs.sections import PredictorCorrector
+from jobs.specs.samplers import PredictorCorrector
 from jobs.specs.spec import ExtractorSection, ModelSection
 
 # Song et al. 2020 (arXiv 2011.13456), CIFAR-10: FID of Table 1 (C2000: one value a column), r of Table 5.

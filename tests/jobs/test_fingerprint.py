@@ -7,7 +7,8 @@ import pytest
 
 from jobs.fingerprint import canonical_json, file_sha256, fingerprint
 from jobs.specs.configuration import Configuration, Model
-from jobs.specs.sections import DDLS, DataSet, Decay, PredictorCorrector, RealControl, Resources
+from jobs.specs.samplers import DDLS, Decay, PredictorCorrector, RealControl
+from jobs.specs.sections import DataSet, Resources
 
 PINNED = "8edf7a1ba8f80b852b2c336f93c8699e5ea0159dfdc314d9032d270103372897"
 SAMPLER = PredictorCorrector(kind="predictor_corrector", predictor="ancestral", corrector="langevin", snr=0.2)

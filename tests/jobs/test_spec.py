@@ -12,7 +12,7 @@ from jobs.models import catalog
 from jobs.planning.specfile import build_spec, load_spec
 from jobs.problems import SpecError
 from jobs.specs.plain_yaml import parse
-from jobs.specs.sections import PredictorCorrector
+from jobs.specs.samplers import PredictorCorrector
 from jobs.specs.spec import spec_schema
 
 GOOD = """

@@ -11,7 +11,8 @@ from jobs.planning.plan_report import plan_json
 from jobs.planning.sweep import Sweep
 from jobs.specs.configuration import Configuration
 from jobs.specs.layers import Layers, nest
-from jobs.specs.sections import PredictorCorrector, WorkerCount
+from jobs.specs.samplers import PredictorCorrector
+from jobs.specs.sections import WorkerCount
 
 BASE = """
 name: trial

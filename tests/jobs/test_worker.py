@@ -15,7 +15,8 @@ from jobs.models.weights import send_weights
 from jobs.paths import StorePaths, SweepPaths
 from jobs.planning.submission import MAX_MICRO_BATCH
 from jobs.specs.configuration import Extractor
-from jobs.specs.sections import PredictorCorrector, Resources
+from jobs.specs.samplers import PredictorCorrector
+from jobs.specs.sections import Resources
 from jobs.storage import runrecord
 from jobs.store_local import LocalStore
 
