@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fid.audit import Audit, Evidence, Finding, HypothesisTest
-    from jobs.inspection.audit import SideReader
+    from jobs.inspection.sides import SideReader
     from jobs.references.imagesets import Given
     from jobs.specs.configuration import Extractor
     from jobs.store import Store
@@ -98,7 +98,7 @@ def audit(
 
 def _reader(store: Store, given: Given, extractor: str | None, quiet: bool) -> SideReader:
     """What reads both sides. Raises RequestError when an extractor's weights are not here."""
-    from jobs.inspection.audit import SideReader
+    from jobs.inspection.sides import SideReader
     from jobs.models.build import build_extractor
     from jobs.models.resolve import Resolved
     from jobs.models.weights import weights_of

@@ -27,7 +27,8 @@ from jobs.specs.sections import DataSet
 from jobs.specs.spec import ExtractorSection
 from jobs.store_local import LocalStore
 from jobs.work.evaluation import EvaluationRequest
-from jobs.work.perform import MissingImagesError, perform
+from jobs.work.perform import perform
+from jobs.work.shard import MissingImagesError
 from jobs.work.verify import verify
 
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from scored import PC, SWEEP, commit_shard, configuration, extractor, prepare, sweep_of
@@ -15,18 +17,14 @@ from fid.audit import audit
 from fid.extractors import load_extractor
 from fid.moments import Moments
 from jobs.inputs.datasets import DatasetError, read_digits
-from jobs.inspection.audit import (
-    SideReader,
-    audited_configuration,
-    audited_sets,
-    encodings_of,
-    expecting,
-    stored_samples,
-)
+from jobs.inputs.encodings import encodings_of
+from jobs.inspection.audit import audited_configuration, audited_sets, expecting
+from jobs.inspection.sides import SideReader, stored_reference, stored_samples
 from jobs.models.resolve import resolve_extractor
 from jobs.references.imagesets import identify
 from jobs.specs.sections import DataSet, PublishedValue
 from jobs.specs.spec import ExtractorSection
+from jobs.storage.images import encode_png
 from jobs.store_local import LocalStore
 from jobs.work.reduce import reduce_configuration
 
@@ -197,3 +195,15 @@ def test_another_reference_than_the_expected_one(tmp_path):
     assert (asked.expectation.value, asked.expectation.samples) == (1.5, 1000)
     report = audit(asked)
     assert "H6" in [finding.test for finding in report.found]
+
+
+def test_a_reference_by_path_is_its_split_alone(tmp_path):
+    """Also before its features were ever built: the other split would be another set of images."""
+    for split, count in (("train", 7), ("test", 3)):
+        cells = [{"bytes": encode_png(image), "path": None} for image in read_digits().images[:count]]
+        pq.write_table(pa.table({"image": cells}), tmp_path / f"{split}-0.parquet")
+    store = LocalStore(tmp_path / "store")
+    given = DataSet(name="mine", path=str(tmp_path), split="test")
+    side = stored_reference(store, given, extractor(), reader_of(store).network)
+    assert len(side.images) == len(side.features) == 3
+    assert side.encodings == {"PNG L": 10}
