@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow.parquet
@@ -40,17 +41,23 @@ def check_npz(path: Path) -> None:
         check_swelling(str(path), path.stat().st_size, sum(member.file_size for member in members))
         for member in members:
             with archive.open(member) as file:
-                version = np.lib.format.read_magic(file)
-                read = np.lib.format.read_array_header_1_0
-                if version != (1, 0):
-                    read = np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(file)
+                shape, _, dtype = npy_header(file)
             claimed = int(np.prod([float(length) for length in shape])) * dtype.itemsize
             if claimed > member.file_size:
                 raise SwollenError(
                     f"{path}: {member.filename} is said to hold {claimed:,} bytes, and has "
                     f"{member.file_size:,}"
                 )
+
+
+def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether the first axis varies fastest, and type of the array that a file holds from here on."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0
+    if version != (1, 0):
+        read = np.lib.format.read_array_header_2_0
+    found: tuple[tuple[int, ...], bool, np.dtype] = read(file)
+    return found
 
 
 def check_parquet(path: Path) -> None:

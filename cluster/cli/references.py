@@ -23,7 +23,7 @@ from cluster.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from jobs.inputs.imagestream import ImageSource
+    from jobs.inputs.sources import ImageSource
     from jobs.references.check import ReferenceSummary
     from jobs.specs.sections import DataSet
     from jobs.storage.reference_index import Indexed

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from jobs.inputs.datasets import Dataset, in_memory, open_given
-from jobs.inputs.imagestream import StreamedImages
+from jobs.inputs.datasets import open_given
+from jobs.inputs.sources import Dataset, StreamedImages, in_memory
 from jobs.paths import StorePaths
 from jobs.specs.sections import DataSet
 from jobs.store import Store

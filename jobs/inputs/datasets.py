@@ -7,36 +7,24 @@ content hash that names it in references and training records. Knows nothing of 
 from __future__ import annotations
 
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import cached_property, partial
-from math import prod
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from jobs.bounds import check_npz
 from jobs.inputs.archives import is_cifar, is_idx, read_cifar, read_idx
-from jobs.inputs.encoded import FolderImages, HubImages, NpzRows, ParquetImages
+from jobs.inputs.census import Checked, EncodedImages, check_images, decoded
+from jobs.inputs.encoded import FolderImages, HubImages, ParquetImages
 from jobs.inputs.imagefiles import IMAGE_SUFFIXES, DatasetError, image_paths
-from jobs.inputs.imagestream import (
-    HELD,
-    Checked,
-    Content,
-    EncodedImages,
-    Shape,
-    StreamedImages,
-    check_images,
-    decoded,
-)
+from jobs.inputs.npz import open_npz
+from jobs.inputs.sources import Dataset, StreamedImages, in_memory
 from jobs.specs.sections import DataSet
 
-__all__ = ["BUILT_IN", "HUB", "Dataset", "DatasetError", "open_dataset", "read_dataset", "read_digits"]
+__all__ = ["BUILT_IN", "HUB", "DatasetError", "open_dataset", "read_dataset", "read_digits"]
 
 HUB = "datasets:"  # begins the path of a data set that the library `datasets` loads
-ROWS = 256  # images that are read at a time
 BUILT_IN = ("digits", "digits-train", "digits-heldout")
 
 PICKLES = (".pkl", ".pickle", ".pt", ".pth")
@@ -44,55 +32,11 @@ PICKLES = (".pkl", ".pickle", ".pt", ".pth")
 #: Opens a display of progress over so many images; what it yields is told how many more are done.
 Reading = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 #: Opens a data set; whether unreadable images are skipped.
-Opening = Callable[[bool, Reading], "Dataset | StreamedImages"]
+Opening = Callable[[bool, Reading], Dataset | StreamedImages]
 
 
 def _unseen(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
     return nullcontext(lambda more: None)
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Images and labels in a fixed order."""
-
-    name: str
-    images: np.ndarray  # (count, channels, height, width) uint8
-    labels: np.ndarray | None = None  # (count,) int64
-    skipped: tuple[str, ...] = ()  # images that were left out: where each is, and what is wrong with it
-
-    def __post_init__(self) -> None:
-        if self.images.dtype != np.uint8 or self.images.ndim != 4:
-            raise DatasetError(
-                f"{self.name}: images must be uint8 (count, channels, height, width), "
-                f"got {self.images.dtype} {self.images.shape}: save bytes, as floor(255 x) of x in [0, 1]"
-            )
-        if len(self.images) == 0:
-            raise DatasetError(f"{self.name}: holds no images")
-        if self.labels is not None and self.labels.shape != (len(self.images),):
-            raise DatasetError(
-                f"{self.name}: {len(self.images)} images need as many labels, got shape {self.labels.shape}"
-            )
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def shape(self) -> Shape:
-        """(channels, height, width)."""
-        channels, height, width = self.images.shape[1:]
-        return channels, height, width
-
-    def blocks(self, part: range, size: int) -> Iterator[np.ndarray]:
-        """The images of a part, (at most size, channels, height, width) uint8 at a time."""
-        for first in range(part.start, part.stop, size):
-            yield self.images[first : min(first + size, part.stop)]
-
-    @cached_property
-    def content_hash(self) -> str:
-        """sha256 of the images' shape and bytes; labels are no part of it: features do not see them."""
-        content = Content(len(self), self.shape)
-        content.update(self.images)
-        return content.hash
 
 
 def read_dataset(
@@ -105,18 +49,6 @@ def read_dataset(
 def read_given(data_set: DataSet) -> Dataset:
     """The images of `open_given`, all in memory."""
     return in_memory(open_given(data_set))
-
-
-def in_memory(found: Dataset | StreamedImages) -> Dataset:
-    """The same, with all pixels in memory."""
-    if isinstance(found, Dataset):
-        return found
-    images = np.empty((len(found), *found.shape), np.uint8)
-    first = 0
-    for block in found.blocks(range(len(found)), ROWS):
-        images[first : first + len(block)] = block
-        first += len(block)
-    return Dataset(found.name, images, found.labels, found.skipped)
 
 
 def open_dataset(
@@ -177,7 +109,7 @@ def find_dataset(name: str, path: str | Path | None, split: str | None) -> Openi
     if path.suffix == ".parquet":
         return partial(_open_parquet, name, [path])
     if path.suffix == ".npz" or zipfile.is_zipfile(path):
-        return lambda skip, reading: _open_npz(name, path)
+        return lambda skip, reading: open_npz(name, path)
     if is_idx(path):
         return lambda skip, reading: Dataset(name, read_idx(name, path))
     raise DatasetError(
@@ -287,45 +219,3 @@ def _decoded(
         return Dataset(name, found.held, labels, found.skipped)
     rows = partial(decoded, name, encoded, found.kept, found.shape)
     return StreamedImages(name, len(found.kept), found.shape, found.content_hash, rows, labels, found.skipped)
-
-
-def _open_npz(name: str, path: Path) -> Dataset | StreamedImages:
-    try:
-        check_npz(path)
-        with np.load(path, allow_pickle=False) as archive:
-            key = next((key for key in ("images", "arr_0") if key in archive), None)
-            if key is None:
-                raise DatasetError(f"{name}: {path} has no array 'images' or 'arr_0', only {sorted(archive)}")
-            rows = NpzRows(path, key)
-            shape, by_columns, dtype = rows.header
-            labels = archive["labels"].astype(np.int64) if "labels" in archive else None
-            large = len(shape) == 4 and dtype == np.uint8 and not by_columns and prod(shape) > HELD
-            if not large:
-                return Dataset(name, _channels_first(archive[key]), labels)
-        return _streamed(name, rows, shape, labels)
-    except DatasetError:
-        raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DatasetError(f"{name}: {path} is no readable npz archive: {error}") from error
-
-
-def _streamed(name: str, rows: NpzRows, shape: tuple[int, ...], labels: np.ndarray | None) -> StreamedImages:
-    """Images of an array that is too large to be held."""
-
-    def begin(first: int) -> Iterator[np.ndarray]:
-        return (_channels_first(row[None])[0] for row in rows.begin(first))
-
-    channels, height, width = _channels_first(np.empty((1, *shape[1:]), np.uint8)).shape[1:]
-    content = Content(shape[0], (channels, height, width))
-    for image in begin(0):
-        content.update(image)
-    return StreamedImages(name, shape[0], (channels, height, width), content.hash, begin, labels)
-
-
-def _channels_first(images: np.ndarray) -> np.ndarray:
-    """(count, channels, height, width) of arrays without channels, or with channels last."""
-    if images.ndim == 3:
-        return images[:, None]
-    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
-        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    return images

@@ -1,4 +1,4 @@
-"""Where encoded images of data sets lie: folders, Parquet files, the Hugging Face hub, and npz archives.
+"""Where encoded images of data sets lie: folders, Parquet files, the Hugging Face hub.
 
 Apart from data sets because these know files and no pixels. Each gives its images in order from any number
 on, in memory independent of how many there are. It must not decode any.
@@ -6,7 +6,6 @@ on, in memory independent of how many there are. It must not decode any.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,36 +144,4 @@ def image_column(name: str, where: str, columns: list[str]) -> str:
     found = next((key for key in IMAGE_COLUMNS if key in columns), None)
     if found is None:
         raise DatasetError(f"{name}: {where} has no column 'image' or 'img', only {columns}")
-    return found
-
-
-@dataclass(frozen=True)
-class NpzRows:
-    """An array of an npz archive, row by row: its header is read, and what is asked for."""
-
-    path: Path
-    key: str
-
-    @property
-    def header(self) -> tuple[tuple[int, ...], bool, np.dtype]:
-        """Shape, whether the first axis varies fastest, and type."""
-        with zipfile.ZipFile(self.path) as archive, archive.open(f"{self.key}.npy") as file:
-            return _header(file)
-
-    def begin(self, first: int) -> Iterator[np.ndarray]:
-        """Rows from that number on, of an array in C order."""
-        with zipfile.ZipFile(self.path) as archive, archive.open(f"{self.key}.npy") as file:
-            shape, _, dtype = _header(file)
-            size = int(np.prod(shape[1:])) * dtype.itemsize
-            file.seek(file.tell() + first * size)
-            for _ in range(first, shape[0]):
-                yield np.frombuffer(file.read(size), dtype).reshape(shape[1:])
-
-
-def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0
-    if version != (1, 0):
-        read = np.lib.format.read_array_header_2_0
-    found: tuple[tuple[int, ...], bool, np.dtype] = read(file)
     return found

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from jobs.inputs.census import EncodedImages
 from jobs.inputs.encoded import FolderImages, ParquetImages
 from jobs.inputs.imagefiles import IMAGE_SUFFIXES
-from jobs.inputs.imagestream import EncodedImages
 
 LOOKED_AT = 1000  # images of a set
 

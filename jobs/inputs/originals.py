@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobs.inputs.copies import read_sent
-from jobs.inputs.datasets import BUILT_IN, Dataset, DatasetError
+from jobs.inputs.datasets import BUILT_IN, DatasetError
+from jobs.inputs.sources import Dataset
 from jobs.specs.sections import DataSet
 from jobs.storage.reference_index import read_index
 from jobs.store import Store

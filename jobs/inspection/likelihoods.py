@@ -17,7 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobs import fingerprint as hashing
-from jobs.inputs.datasets import Dataset
+from jobs.inputs.sources import Dataset
 from jobs.paths import StorePaths
 from jobs.planning.plan import groups
 from jobs.specs.configuration import Model

@@ -16,9 +16,10 @@ from fid.audit import ImageSet
 from fid.extractors import Extractor as FeatureNetwork
 from fid.moments import Moments
 from jobs.compute.extraction import BATCH, extract
-from jobs.inputs.datasets import Dataset, DatasetError, Reading, read_dataset, read_given
+from jobs.inputs.datasets import DatasetError, Reading, read_dataset, read_given
 from jobs.inputs.encodings import encodings_of
 from jobs.inputs.originals import original_images, original_source
+from jobs.inputs.sources import Dataset
 from jobs.models.resolve import Resolved
 from jobs.paths import SweepPaths
 from jobs.planning.lookup import find_configuration

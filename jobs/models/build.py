@@ -14,8 +14,9 @@ from torch import Tensor
 
 from fid.extractors import Extractor, load_extractor
 from jobs.fingerprint import file_sha256
-from jobs.inputs.datasets import Dataset, read_given
+from jobs.inputs.datasets import read_given
 from jobs.inputs.masks import mask_of
+from jobs.inputs.sources import Dataset
 from jobs.models.plugins import provide_extractor, provide_networks
 from jobs.specs import configuration as data
 from jobs.specs.samplers import DDLS

@@ -17,8 +17,8 @@ from jobs.compute.extraction import BATCH, extract_part
 from jobs.compute.worker import WorkerState
 from jobs.digests import add_digests
 from jobs.inputs.copies import open_sent, was_sent
-from jobs.inputs.datasets import BUILT_IN, Dataset, DatasetError, open_dataset
-from jobs.inputs.imagestream import ImageSource, StreamedImages
+from jobs.inputs.datasets import BUILT_IN, DatasetError, open_dataset
+from jobs.inputs.sources import Dataset, ImageSource, StreamedImages
 from jobs.paths import RangeFolder, StorePaths
 from jobs.planning.plan import gaps, groups
 from jobs.specs.configuration import Extractor

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from math import prod
 
 from jobs.inputs.copies import send_images, was_sent
-from jobs.inputs.datasets import BUILT_IN, Dataset, DatasetError, open_given
-from jobs.inputs.imagestream import StreamedImages
+from jobs.inputs.datasets import BUILT_IN, DatasetError, open_given
+from jobs.inputs.sources import Dataset, StreamedImages
 from jobs.planning.sweep import Sweep
 from jobs.references.reference import load_reference, open_source
 from jobs.specs.configuration import Configuration, Extractor

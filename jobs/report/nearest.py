@@ -11,8 +11,8 @@ from functools import cache
 import numpy as np
 
 from fid.neighbours import nearest_rows
-from jobs.inputs.datasets import Dataset
 from jobs.inputs.originals import original_images
+from jobs.inputs.sources import Dataset
 from jobs.paths import SweepPaths
 from jobs.references.reference import load_reference
 from jobs.report.pictures import Grid, first_images, tiled

@@ -17,7 +17,8 @@ from torch import nn
 
 from fid.extractors.digits_cnn import DigitsCNN
 from fid.training import ClassifierSettings, ClassifierTraining, accuracy
-from jobs.inputs.datasets import Dataset, DatasetError
+from jobs.inputs.datasets import DatasetError
+from jobs.inputs.sources import Dataset
 from jobs.problems import Problem, SpecError
 from jobs.training.spec import ClassifierTrainingSpec, GANSpec, ScoreMatchingSpec, TrainingSpec
 from sdesampling.configs import ModelConfig

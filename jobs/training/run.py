@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from jobs.fingerprint import file_sha256, fingerprint
-from jobs.inputs.datasets import Dataset, read_given
+from jobs.inputs.datasets import read_given
+from jobs.inputs.sources import Dataset
 from jobs.training.loops import Loop, prepare
 from jobs.training.spec import load_training_spec
 

@@ -17,7 +17,7 @@ from cluster.settling import require_code
 from cluster.submission import carried, plugin_checks
 from jobs.inputs.copies import open_sent, read_sent
 from jobs.inputs.datasets import DatasetError, read_digits
-from jobs.inputs.imagestream import StreamedImages
+from jobs.inputs.sources import StreamedImages
 from jobs.models.plugins import EXTRACTORS, PluginError, code_of
 from jobs.paths import StorePaths, SweepPaths
 from jobs.planning.specfile import load_spec
@@ -100,7 +100,7 @@ def test_where_the_paths_lead_nowhere_a_sent_sweep_scores_the_same(here, tmp_pat
 
 @pytest.mark.parametrize("held", [512 * 2**20, 100], ids=["in memory", "block by block"])
 def test_labels_travel_with_their_images(here, store, monkeypatch, held):
-    monkeypatch.setattr("jobs.inputs.datasets.HELD", held)  # bytes
+    monkeypatch.setattr("jobs.inputs.npz.HELD", held)  # bytes
     (reference,) = send_data(store, sweep_at(here), print).configurations[0].references
     data = read_sent(store, reference)
     assert data.labels is not None

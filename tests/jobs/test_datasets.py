@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jobs.inputs.datasets import Dataset, DatasetError, read_dataset, read_digits
+from jobs.inputs.datasets import DatasetError, read_dataset, read_digits
+from jobs.inputs.sources import Dataset
 
 
 def images(count: int, channels: int, seed: int = 0, side: int = 6) -> np.ndarray:

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jobs.inputs import datasets, imagestream
-from jobs.inputs.datasets import Dataset, DatasetError, open_dataset, read_dataset
-from jobs.inputs.imagestream import StreamedImages
+from jobs.inputs import census, npz
+from jobs.inputs.datasets import DatasetError, open_dataset, read_dataset
+from jobs.inputs.sources import Dataset, StreamedImages
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (23, 3, 5, 7), dtype=np.uint8)
 LABELS = np.arange(23) % 4
@@ -53,8 +53,8 @@ def packed(place: Path) -> Path:
 
 @pytest.fixture
 def nothing_held(monkeypatch):
-    monkeypatch.setattr(imagestream, "HELD", 0)
-    monkeypatch.setattr(datasets, "HELD", 0)
+    monkeypatch.setattr(census, "HELD", 0)
+    monkeypatch.setattr(npz, "HELD", 0)
 
 
 @pytest.mark.parametrize("write", [folder, parquet, channels_last, packed])
@@ -77,7 +77,7 @@ def test_a_large_set_is_the_same_as_in_memory(write, tmp_path, nothing_held):
 
 @pytest.mark.parametrize("held", [0, 10**9])
 def test_what_cannot_be_used_is_left_out_of_the_content_too(tmp_path, monkeypatch, held):
-    monkeypatch.setattr(imagestream, "HELD", held)
+    monkeypatch.setattr(census, "HELD", held)
     place = folder(tmp_path / "set")
     (place / "000.png").write_bytes(png(IMAGES[0, :, :4]))
     (place / "007.png").write_bytes(png(IMAGES[7])[:50])

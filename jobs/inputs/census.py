@@ -1,51 +1,23 @@
-"""Images of a set one after the other, in memory that does not grow with their number.
+"""Every image of a set is decoded once: what is wrong with it, and what the usable ones are together.
 
-Apart from data sets because whoever makes features needs no more than a batch at a time. A set is gone
-through once, for what is wrong with it and for its content, and again whenever its pixels are wanted. It must
-not know where encoded images come from.
+Everything wrong is said at once, each image with its place and the remedy; memory does not grow with the
+number of images beyond a limit. It must not know where encoded images come from.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Protocol
 
 import numpy as np
 
 from jobs.bounds import SwollenError, check_swelling
 from jobs.inputs.imagefiles import DatasetError, decode, shape_text
+from jobs.inputs.sources import Content, Shape
 
 HELD = 512 * 2**20  # bytes of pixels up to which a set is kept in memory and not decoded again
-
-Shape = tuple[int, int, int]  # channels, height, width
-
-
-class ImageSource(Protocol):
-    """Images in a fixed order; in memory or not."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def shape(self) -> Shape:
-        """(channels, height, width)."""
-
-    @property
-    def content_hash(self) -> str:
-        """sha256 of shape and pixels of all images."""
-
-    @property
-    def skipped(self) -> tuple[str, ...]:
-        """Images that were left out: where each is, and what is wrong with it."""
-
-    def __len__(self) -> int: ...
-
-    def blocks(self, part: range, size: int) -> Iterator[np.ndarray]:
-        """The images of a part, (at most size, channels, height, width) uint8 at a time."""
 
 
 class EncodedImages(Protocol):
@@ -55,51 +27,6 @@ class EncodedImages(Protocol):
 
     def begin(self, first: int) -> Iterator[tuple[str, bytes | None]]:
         """From that number on: where each image is, in words, and its bytes."""
-
-
-@dataclass(frozen=True)
-class StreamedImages:
-    """Images that are read anew each time.
-
-    rows: from that number on, one image (channels, height, width) uint8 after the other.
-    """
-
-    name: str
-    count: int
-    shape: Shape
-    content_hash: str
-    rows: Callable[[int], Iterator[np.ndarray]]
-    labels: np.ndarray | None = None  # (count,) int64
-    skipped: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return self.count
-
-    def blocks(self, part: range, size: int) -> Iterator[np.ndarray]:
-        """See `ImageSource`. Raises DatasetError where images have changed since they were looked at."""
-        whole = Content(self.count, self.shape) if len(part) == self.count else None
-        for rows in _batches(islice(self.rows(part.start), len(part)), size):
-            if whole is not None:
-                whole.update(rows)
-            yield rows
-        if whole is not None and whole.hash != self.content_hash:
-            raise DatasetError(f"{self.name}: the images changed while the set was read")
-
-
-class Content:
-    """The content hash of images that come one after the other."""
-
-    def __init__(self, count: int, shape: Shape) -> None:
-        self._digest = hashlib.sha256(repr((count, *shape)).encode())
-
-    def update(self, images: np.ndarray) -> None:
-        """Take in the next image, or images."""
-        self._digest.update(np.ascontiguousarray(images).data)
-
-    @property
-    def hash(self) -> str:
-        """sha256 of shape and bytes of all that came."""
-        return self._digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -223,8 +150,3 @@ class _Census:
             self.held = None
         if self.held is not None:
             self.held.append(image)
-
-
-def _batches(images: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    while rows := list(islice(images, size)):
-        yield np.stack(rows)
