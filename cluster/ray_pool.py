@@ -32,8 +32,8 @@ LOG_LINES = 5  # of a lost worker's log, in the message
 
 RAY_LINES = (":job_id:", ":actor_name:", ":task_name:")  # Ray's own marks in the logs of workers
 
-# Ray's type hints do not know concurrency_groups, its documentation does.
-_Actor: Any = ray.remote(concurrency_groups={CONTROL: 1})(ShardWorker)  # type: ignore[call-overload]
+_remote: Any = ray.remote  # whose type hints do not know concurrency_groups, though its documentation does
+_Actor = _remote(concurrency_groups={CONTROL: 1})(ShardWorker)
 
 
 class RayPool:
@@ -237,15 +237,22 @@ def _size(resources: dict[str, float]) -> str:
 def _obituary(place: Place, error: RayError) -> str:
     """Where a worker ran, how it ended, and the last lines of its log where they can be read from here."""
     text = f"{place}: {_brief(error)}"
-    try:
-        if place.host != socket.gethostname():
-            raise FileNotFoundError
-        with Path(place.log).open(encoding="utf-8", errors="replace") as file:
-            written = (line.rstrip() for line in file)
-            lines = deque((line for line in written if line and not line.startswith(RAY_LINES)), LOG_LINES)
-    except OSError:
+    lines = _last_lines(place.log) if place.host == socket.gethostname() else None
+    if lines is None:
         return f"{text}; its log: {place.log} on {place.host}"
     return "\n".join([text, *(f"    {line}" for line in lines)])
+
+
+def _last_lines(log: str) -> list[str] | None:
+    """The last lines that a worker printed; None where its log cannot be read."""
+    try:
+        with Path(log).open(encoding="utf-8", errors="replace") as file:
+            written = (line.rstrip() for line in file)
+            return list(
+                deque((line for line in written if line and not line.startswith(RAY_LINES)), LOG_LINES)
+            )
+    except OSError:  # of another user, or removed
+        return None
 
 
 def _brief(error: Exception) -> str:

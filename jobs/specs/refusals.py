@@ -38,8 +38,13 @@ def _refusal(
     from sdesampling.score import ScoreModel
     from sdesampling.sde import SDES
 
-    network = torch.nn.Linear(1, 1)
-    network.fractional_labels = fractional_labels  # type: ignore[assignment]  # as networks have it
+    class NeverAsked(torch.nn.Linear):
+        """Stands where a network goes whose weights do not matter."""
+
+        fractional_labels: bool
+
+    network = NeverAsked(1, 1)
+    network.fractional_labels = fractional_labels
     hyper_parameters = sampler.model_dump()
     for name, size in (("images", (1, *shape)), ("known", shape)):
         if name in hyper_parameters:

@@ -20,7 +20,7 @@ from fid.moments import BLOCK
 from jobs.digests import add_digests, rows_digest
 from jobs.paths import RangeFolder
 from jobs.storage.commit import DamageError, Marker, check_rows, reading
-from jobs.storage.tables import read_tables, write_tables
+from jobs.storage.tables import committed_blocks, read_tables, write_tables
 from jobs.store import Store
 
 
@@ -143,16 +143,8 @@ def read_features(file: BinaryIO, step: int | None = None) -> Iterator[FeatureRo
 
 
 def committed_features(store: Store, folder: RangeFolder, marker: Marker) -> list[FeatureRows]:
-    """All features of a committed range, one block a step, compared with the marker.
-
-    Raises DamageError when the file cannot be read, or when rows, indices or values are not the marker's.
-    """
-    with reading(store, folder, marker) as file:
-        parts = list(read_features(file))
-        blocks = [join_rows([part for part in parts if part.step == step]) for step in marker.steps]
-    for block in blocks:
-        check_rows(folder, marker, block)
-    return blocks
+    """All features of a committed range, one block a step. Raises DamageError."""
+    return committed_blocks(store, folder, marker, read_features, join_rows)
 
 
 def features_in_order(

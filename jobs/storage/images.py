@@ -24,8 +24,8 @@ from jobs.bounds import check_pixels
 from jobs.digests import rows_digest
 from jobs.paths import RangeFolder
 from jobs.specs.sections import Quantisation
-from jobs.storage.commit import Marker, check_rows, reading
-from jobs.storage.tables import read_tables, write_tables
+from jobs.storage.commit import Marker
+from jobs.storage.tables import committed_blocks, read_tables, write_tables
 from jobs.store import Store
 
 LIMIT = 10.0  # images are nominally in [0, 1]; beyond this a sampler has diverged
@@ -104,16 +104,8 @@ def read_images(file: BinaryIO, step: int | None = None) -> Iterator[ImageRows]:
 
 
 def committed_images(store: Store, folder: RangeFolder, marker: Marker) -> list[ImageRows]:
-    """All images of a committed range, one block a step, compared with the marker.
-
-    Raises DamageError when the file cannot be read, or when rows, indices or pixels are not the marker's.
-    """
-    with reading(store, folder, marker) as file:
-        parts = list(read_images(file))
-        blocks = [_join([part for part in parts if part.step == step]) for step in marker.steps]
-    for block in blocks:
-        check_rows(folder, marker, block)
-    return blocks
+    """All images of a committed range, one block a step. Raises DamageError."""
+    return committed_blocks(store, folder, marker, read_images, _join)
 
 
 def _join(parts: Sequence[ImageRows]) -> ImageRows:
