@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from types import MappingProxyType, TracebackType
-from typing import Protocol
+from typing import IO, Protocol
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from cluster.account import Account
 from cluster.prepare import Goal
@@ -108,7 +108,7 @@ class LiveTable:
 
     def note(self, text: str, about: Mapping[str, object] = NOTHING) -> None:
         if about.get("kind") not in QUIET:
-            self._live.console.print(escape(text), highlight=False)
+            self._live.console.print(Text(text), highlight=False)
 
     def begin(self, goals: Mapping[str, Goal]) -> None:
         self._meter = Meter(goals)
@@ -125,7 +125,8 @@ class LiveTable:
         for header in ("configuration", "shards", "images", "images/s", "evaluations/s", "left"):
             table.add_column(header, justify="left" if header == "configuration" else "right")
         for reading in shown:
-            table.add_row(*_row(reading))
+            name, *numbers = _row(reading)
+            table.add_row(Text(name), *numbers)
         if len(unfinished) > len(shown):
             table.add_row(f"... {len(unfinished) - len(shown)} more")
         self._live.update(table, refresh=True)
@@ -159,7 +160,22 @@ def open_display(console: Console, *, quiet: bool) -> Iterator[Display]:
         with LiveTable(console) as live:
             yield live
     else:
-        yield PlainLines(lambda line: print(line, file=console.file, flush=True))
+        yield PlainLines(printing(console.file))
+
+
+def printing(file: IO[str]) -> Callable[[str], None]:
+    """Print lines at once, until nobody reads them any more: a run goes on without being watched."""
+    read = True
+
+    def write(line: str) -> None:
+        nonlocal read
+        if read:
+            try:
+                print(line, file=file, flush=True)
+            except BrokenPipeError:
+                read = False
+
+    return write
 
 
 def summary(total: Reading, workers: int) -> str:
@@ -180,7 +196,7 @@ def _row(reading: Reading) -> tuple[str, ...]:
         left = duration(reading.seconds_left) if reading.seconds_left is not None else ""
         rates = (number(reading.images_per_second), number(reading.evaluations_per_second), left)
     shards = f"{reading.shards_done:,}/{reading.shards:,}{failed}"
-    return escape(reading.name), shards, f"{reading.images:,}/{reading.samples:,}", *rates
+    return reading.name, shards, f"{reading.images:,}/{reading.samples:,}", *rates
 
 
 def number(value: float) -> str:

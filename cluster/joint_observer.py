@@ -16,7 +16,7 @@ from cluster.display import Display
 from cluster.joint_queue import JointQueue
 from jobs.compute.assignment import Assignment, Receipt
 from jobs.storage.queue_state import QueueState, read_queue
-from jobs.store import Store
+from jobs.store import Store, StoreError
 
 LOOK_INTERVAL = 5.0  # seconds between looks at the queue's file
 
@@ -141,7 +141,7 @@ class Standing:
         self._looked = self._clock()
         try:
             state = read_queue(self._store, self._state.name)
-        except (OSError, ValueError) as error:
+        except (OSError, StoreError) as error:
             note(f"the queue {self._state.name!r} cannot be read, and stays as it was: {error}")
             return
         if state is None or state == self._state:

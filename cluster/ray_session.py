@@ -18,7 +18,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,22 @@ MAX_TEMPORARY = 40  # characters of the temporary folder's name, so that Ray's s
 
 
 @contextmanager
-def open_ray_pool(store: str, address: str | None, demand: Demand, work: int) -> Iterator[WorkerPool]:
+def open_ray_pool(
+    store: str,
+    address: str | None,
+    demand: Demand,
+    work: int,
+    note: Callable[[str], None] = lambda text: None,
+) -> Iterator[WorkerPool]:
     """Workers on a Ray cluster.
 
     store: URL, which must mean the same on every machine.
     address: of a running cluster ("auto", "host:port"); None for an embedded one.
-    work: workers that there is something to do for.
+    work: workers that there is something to do for. note: told of the cluster before it is joined.
     Raises PoolError when the cluster cannot be reached, or has no room for a worker and none is asked for
     whatever room there is.
     """
+    note("starting Ray on this machine" if address is None else f"joining the Ray cluster at {address}")
     with _connected(address, demand):
         from cluster.ray_pool import RayPool, machines
 
@@ -124,7 +131,7 @@ def _connected(address: str | None, demand: Demand) -> Iterator[None]:
             use_token(find_token())
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", JOIN_RETRIES)
         _refuse_unreachable(address)
-    with _embedded_folder() if address is None else _no_folder() as folder:
+    with _embedded_folder() if address is None else nullcontext() as folder:
         import ray  # reads its environment when it is imported
 
         with redirect_stdout(_Messages()):
@@ -186,11 +193,6 @@ def _embedded_folder() -> Iterator[Path]:
 def _token() -> str:
     """One for all clusters that this process starts: Ray reads its token once and keeps to it."""
     return secrets.token_hex(32)
-
-
-@contextmanager
-def _no_folder() -> Iterator[None]:
-    yield None
 
 
 def _refuse_unreachable(address: str) -> None:

@@ -135,8 +135,8 @@ def carried(codes: Iterable[Code]) -> Iterator[list[Path]]:
             information = Path(folder) / f"{plugin.package.replace('-', '_')}-{plugin.version}.dist-info"
             information.mkdir(exist_ok=True)
             metadata = f"Metadata-Version: 2.1\nName: {plugin.package}\nVersion: {plugin.version}\n"
-            (information / "METADATA").write_text(metadata)
-            (information / "entry_points.txt").write_text(code.entry_points)
+            (information / "METADATA").write_text(metadata, encoding="utf-8")
+            (information / "entry_points.txt").write_text(code.entry_points, encoding="utf-8")
             found[information] = None
             for module in code.modules:
                 if module.is_file():  # Ray uploads folders: a module becomes a package of the same name

@@ -91,6 +91,11 @@ def dotted_keys(*models: type[BaseModel]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def and_more(names: Sequence[str]) -> str:
+    """Return the first of some names, and how many more there are."""
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
 def not_one_of(value: object, known: Iterable[str]) -> str:
     """Return "'x' is not one of a, b; did you mean 'a'?"."""
     names = list(known)

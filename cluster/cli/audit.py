@@ -6,6 +6,7 @@ A module of its own because it prints findings, not tables. It must not judge: `
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -14,9 +15,6 @@ from cluster.cli.bars import bar
 from cluster.cli.common import RequestError, command, emit, find_extractor, open_store, store_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
     from fid.audit import Audit, Evidence, Finding, HypothesisTest
     from jobs.inspection.sides import SideReader
     from jobs.references.imagesets import Given
@@ -104,9 +102,7 @@ def _reader(store: Store, given: Given, extractor: str | None, quiet: bool) -> S
     from jobs.models.weights import weights_of
     from jobs.planning.lookup import find_configuration
 
-    def progress(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        return bar(what, total, quiet=quiet)
-
+    progress = partial(bar, quiet=quiet)
     if extractor is not None or given.kind != "configuration":
         found = find_extractor(extractor or "inception")
         network = build_extractor(found.thing, lambda digest: found.files[digest])

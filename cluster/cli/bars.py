@@ -82,7 +82,7 @@ class _Lines:
         self._began = self._shown = time.monotonic()
 
     def advance(self, more: int) -> None:
-        self._done += more
+        self._done = min(self._done + more, self._total)  # the last batch may be shorter than it is told
         now = time.monotonic()
         if now - self._shown < INTERVAL:
             return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.cli.common import RequestError, command, emit
+from cluster.cli.common import RequestError, command, console, emit, model_section
 
 if TYPE_CHECKING:
     from jobs.models.build import Source
@@ -109,16 +109,9 @@ def _source(name: str, device: Any) -> tuple[Source, bool]:
 
     from jobs.models.build import build_model
     from jobs.models.resolve import resolve_model
-    from jobs.specs.spec import ModelSection
     from sdesampling.networks.published import PUBLISHED
 
-    is_file = Path(name).is_file()
-    try:
-        section = ModelSection(weights={"model": name}) if is_file else ModelSection(name=name)
-    except ValueError:
-        message = f"{name!r} is neither a file nor a model's name: `sdesweep catalog` lists the names"
-        raise RequestError(message) from None
-    resolved = resolve_model(section, Path.cwd())
+    resolved = resolve_model(model_section(name), Path.cwd())
     if not resolved.missing:
         return build_model(resolved.thing, lambda digest: resolved.files[digest], device), True
     config = PUBLISHED.get(name)
@@ -129,13 +122,11 @@ def _source(name: str, device: Any) -> tuple[Source, bool]:
 
 
 def _print(name: str, trained: bool, found: Bench) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
     image = "" if found.image_bytes is None else f", {_bytes(found.image_bytes)} of activations an image"
     weights = f"{_bytes(found.weight_bytes)} of weights"
-    console.print(f"{name} on {found.device}, {found.threads} threads: {weights}{image}")
+    click.echo(f"{name} on {found.device}, {found.threads} threads: {weights}{image}")
     table = Table(box=None, pad_edge=False)
     for header in ("precision", "micro-batch", "evaluations/s", "images/s", "memory"):
         table.add_column(header, justify="left" if header == "precision" else "right")
@@ -143,18 +134,18 @@ def _print(name: str, trained: bool, found: Bench) -> None:
         memory = "" if rate.peak_bytes is None else _bytes(rate.peak_bytes)
         speeds = (f"{rate.evaluations_per_second:.3g}", f"{rate.images_per_second:.3g}")
         table.add_row(rate.precision, str(rate.micro_batch), *speeds, memory)
-    console.print(table)
+    console().print(table)
     said = ", ".join(f"{key} {value}" for key, value in found.sampler.items())
-    console.print(f"images/s: {said}; {found.evaluations} evaluations an image; one worker")
+    click.echo(f"images/s: {said}; {found.evaluations} evaluations an image; one worker")
     if found.auto_share is not None:
-        console.print(f"auto: bfloat16 for {found.auto_share:.0%} of the evaluations, those of most noise")
+        click.echo(f"auto: bfloat16 for {found.auto_share:.0%} of the evaluations, those of most noise")
     if found.errors:
         pairs = ", ".join(f"{error:.1%} at {level:.2g}" for level, error in found.errors[::4])
-        console.print(f"error of bfloat16 beside the noise, by noise level: {pairs}")
+        click.echo(f"error of bfloat16 beside the noise, by noise level: {pairs}")
     if not trained:
-        console.print("random weights: the model's own are not here")
+        click.echo("random weights: the model's own are not here")
     best = found.proposal
-    console.print(
+    click.echo(
         f"proposed: precision: {best.precision}, resources: {{micro_batch: {best.micro_batch}}} "
         f"({best.images_per_second:.3g} images/s)"
     )

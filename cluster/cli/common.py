@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,15 +16,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from jobs.models.resolve import Resolved
     from jobs.planning.sweep import Sweep
     from jobs.specs.configuration import Extractor
-    from jobs.specs.spec import ExtractorSection
+    from jobs.specs.spec import ExtractorSection, ModelSection
     from jobs.store import Store
 
 DAMAGED = 1
 INCOMPLETE = 75
 WRONG_REQUEST = 2
+UNREAD = 141  # as the shell says of what SIGPIPE has ended
 
 store_option = click.option(
     "--store", metavar="URL", default="runs", show_default=True, help="A folder, or s3://BUCKET/PREFIX."
@@ -47,6 +51,9 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
             code = function(*args, as_json=as_json, **keywords) or 0
         except KeyboardInterrupt:
             code = _refuse("stopped before anything was begun or lost", INCOMPLETE, as_json)
+        except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor is what is left of it missed
+            code = UNREAD
         except Exception as error:  # the edge of the program: what is no user's error is raised again
             code_of_error = _exit_code(error)
             if code_of_error is None:
@@ -60,6 +67,17 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
 def emit(data: Mapping[str, Any]) -> None:
     """Print the JSON form of a result."""
     click.echo(json.dumps(data, indent=1, default=str, allow_nan=False))
+
+
+def console() -> Console:
+    """Standard output for tables: in it, names and paths of users are text, whatever brackets they hold."""
+    from rich.console import Console
+
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Output(highlight=False, markup=False, emoji=False)
 
 
 def open_store(url: str) -> Store:
@@ -98,6 +116,20 @@ def extractor_section(text: str) -> ExtractorSection:
         return ExtractorSection(name=name, weights=weights or None)
     except ValidationError as error:
         raise RequestError(f"--extractor {text}: {error.errors()[0]['msg']}") from None
+
+
+def model_section(text: str) -> ModelSection:
+    """The model that a command line names: a name as in a spec, or a file. Raises RequestError."""
+    from pydantic import ValidationError
+
+    from jobs.specs.spec import ModelSection
+
+    try:
+        return ModelSection(weights={"model": text}) if Path(text).is_file() else ModelSection(name=text)
+    except ValidationError:
+        raise RequestError(
+            f"{text!r} is neither a file nor a model's name: `sdesweep catalog` lists the names"
+        ) from None
 
 
 def find_extractor(text: str) -> Resolved[Extractor]:

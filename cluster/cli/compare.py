@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cluster.cli.common import WRONG_REQUEST, RequestError, command, emit, open_store, store_option
+from cluster.cli.common import WRONG_REQUEST, RequestError, command, console, emit, open_store, store_option
 
 if TYPE_CHECKING:
     from jobs.scores.comparison import Compared
@@ -108,8 +108,6 @@ def _of_store(
 def _show(outcome: Compared, lines: list[ScoreLine], as_json: bool) -> None:
     from dataclasses import asdict
 
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from jobs.scores.fidline import sentence, with_error
@@ -117,16 +115,15 @@ def _show(outcome: Compared, lines: list[ScoreLine], as_json: bool) -> None:
     if as_json:
         emit(asdict(outcome) | {"sentences": [sentence(line) for line in lines]})
         return
-    console = Console(highlight=False)
     grid = Table(box=None, pad_edge=False)
     for header in ("", *outcome.names):
-        grid.add_column(escape(header), overflow="fold")
+        grid.add_column(header, overflow="fold")
     values = [next(iter(line.final.measures(outcome.metric).values())) for line in lines]
-    grid.add_row(escape(outcome.label), *(with_error(*value) for value in values))
+    grid.add_row(outcome.label, *(with_error(*value) for value in values))
     for difference in outcome.differences:
         style = "bold" if difference.decisive else ""
-        grid.add_row(escape(difference.what), *map(escape, difference.values), style=style)
-    console.print(grid)
+        grid.add_row(difference.what, *difference.values, style=style)
+    console().print(grid)
     if not outcome.comparable:
         reasons = ", ".join(item.what for item in outcome.differences if item.decisive)
         click.echo(f"not comparable, and so not ranked: they differ in {reasons}")

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,6 @@ from cluster.cli.tables import print_results, results_data
 
 if TYPE_CHECKING:
     from cluster.account import Outcome
-    from cluster.pool import WorkerPool
     from cluster.prepare_evaluation import Evaluation
     from jobs.planning.sweep import Sweep
     from jobs.specs.sections import DataSet, ErrorMethod
@@ -117,10 +115,7 @@ def _run(
     from cluster.ray_session import open_ray_pool
     from cluster.run import run_sweep
 
-    def open_pool(most: int, note: Callable[[str], None]) -> AbstractContextManager[WorkerPool]:
-        note("starting Ray on this machine" if address is None else f"joining the Ray cluster at {address}")
-        return open_ray_pool(store.url, address, Demand.of(sweep.resources, workers), most)
-
+    open_pool = partial(open_ray_pool, store.url, address, Demand.of(sweep.resources, workers))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with open_display(Console(file=sys.stdout), quiet=quiet) as display:
         return run_sweep(store, sweep, open_pool, display, sys.argv, preparing=evaluation.prepare)

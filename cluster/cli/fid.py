@@ -5,17 +5,15 @@ It must not compute anything.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from cluster.cli.bars import bar
-from cluster.cli.common import RequestError, command, emit, find_extractor, open_store, store_option
+from cluster.cli.common import RequestError, command, console, emit, find_extractor, open_store, store_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from jobs.scores.results import SetResult
     from jobs.specs.sections import ErrorMethod, Metric
 
@@ -78,11 +76,8 @@ def fid(
     opened = open_store(store)
     given = [identify(opened, text) for text in (generated, reference)]
 
-    def progress(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        return bar(what, total, quiet=as_json)
-
     worker = WorkerState(device or best_device())
-    reader = SetReader(opened, found, worker, progress, skip_unreadable, count)
+    reader = SetReader(opened, found, worker, partial(bar, quiet=as_json), skip_unreadable, count)
     first, second = map(reader.open, given)
     chosen, left_out = possible(first, second, found.thing, asked, strict=strict)
     result = score_sets(first, second, found.thing, chosen, left_out, error or "jackknife")
@@ -110,8 +105,6 @@ def parse_metrics(text: str | None, default: tuple[Metric, ...] = ("fid",)) -> t
 
 def show_line(result: SetResult, as_json: bool) -> None:
     """The FID line in its three forms: table and sentence, or JSON with both."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from jobs.scores.fidline import facts, sentence
@@ -124,6 +117,6 @@ def show_line(result: SetResult, as_json: bool) -> None:
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in told.items():
-        grid.add_row(escape(name), escape(value))
-    Console(highlight=False, soft_wrap=False).print(grid)
+        grid.add_row(name, value)
+    console().print(grid)
     click.echo(f"\n{sentence(result)}")

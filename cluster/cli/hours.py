@@ -56,7 +56,9 @@ def with_hours(function: Callable[..., None]) -> Callable[..., None]:
     def wrapper(
         *args: Any, until: str | None, ignore_window: bool, wait: bool, batch: bool, **keywords: Any
     ) -> None:
-        in_ray_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+        from jobs.storage.runrecord import RAY_JOB
+
+        in_ray_job = RAY_JOB in os.environ
         function(*args, when=When(until, ignore_window, wait, batch or in_ray_job), **keywords)
 
     return wrapper

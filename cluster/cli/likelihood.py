@@ -12,10 +12,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cluster.cli.bars import bar
-from cluster.cli.common import INCOMPLETE, RequestError, command, emit, open_store, store_option
+from cluster.cli.common import (
+    INCOMPLETE,
+    RequestError,
+    command,
+    emit,
+    model_section,
+    open_store,
+    store_option,
+)
 
 if TYPE_CHECKING:
+    from jobs.inputs.sources import Dataset
     from jobs.inspection.likelihoods import Bits, LikelihoodRequest
+    from jobs.models.resolve import Resolved
+    from jobs.specs.configuration import Model
+    from jobs.store import Store
 
 positive = click.FloatRange(min=0, min_open=True)
 
@@ -70,11 +82,8 @@ def likelihood(
         UnfitError,
         check_request,
         gather,
-        make_parts,
         missing_parts,
     )
-    from jobs.models.build import build_model
-    from sdesampling.score import ScoreModel
 
     found = _resolved(model)
     data = read_dataset(dataset, path, split)
@@ -91,14 +100,7 @@ def likelihood(
     mine, missing = _share(request.parts, share), missing_parts(opened, request)
     left = [part for part in mine if part in missing]
     if left:
-        network = build_model(found.thing, lambda digest: found.files[digest], torch_device)
-        assert isinstance(network, ScoreModel)  # its family was checked
-        total = sum(len(group) for _, group in left)
-        try:
-            with bar(f"likelihood of {dataset}", total, quiet=as_json) as advance:
-                make_parts(opened, request, left, network, data, advance)
-        except KeyboardInterrupt:
-            click.echo("stopped", err=True)
+        _make(opened, request, left, found, torch_device, data, quiet=as_json)
         missing = missing_parts(opened, request)
     if missing:
         return _incomplete(len(missing), len(request.parts), as_json)
@@ -108,6 +110,30 @@ def likelihood(
         raise RequestError(str(error)) from None
     _show(request, dataset, bits, as_json)
     return 0
+
+
+def _make(
+    store: Store,
+    request: LikelihoodRequest,
+    parts: list[tuple[int, range]],
+    found: Resolved[Model],
+    device: Any,
+    data: Dataset,
+    *,
+    quiet: bool,
+) -> None:
+    """Compute and keep parts, until all are there or Ctrl-C."""
+    from jobs.inspection.likelihoods import make_parts
+    from jobs.models.build import build_model
+    from sdesampling.score import ScoreModel
+
+    network = build_model(found.thing, lambda digest: found.files[digest], device)
+    assert isinstance(network, ScoreModel)  # its family was checked
+    try:
+        with bar(f"likelihood of {data.name}", sum(len(group) for _, group in parts), quiet=quiet) as advance:
+            make_parts(store, request, parts, network, data, advance)
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
 
 
 def _device(name: str) -> Any:
@@ -122,19 +148,11 @@ def _device(name: str) -> Any:
     return device
 
 
-def _resolved(model: str) -> Any:
+def _resolved(model: str) -> Resolved[Model]:
     """What MODEL stands for, with its weights. Raises RequestError where they are not here."""
-    from pydantic import ValidationError
-
     from jobs.models.resolve import resolve_model
-    from jobs.specs.spec import ModelSection
 
-    try:
-        is_file = Path(model).is_file()
-        section = ModelSection(weights={"model": model}) if is_file else ModelSection(name=model)
-    except ValidationError:
-        raise RequestError(f"{model!r} is neither a file nor the name of a model") from None
-    found = resolve_model(section, Path.cwd())
+    found = resolve_model(model_section(model), Path.cwd())
     if found.missing:
         raise RequestError("; ".join(found.missing))
     return found

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.cli.common import RequestError, command, emit, expand_spec, open_store
+from cluster.cli.common import RequestError, command, console, emit, expand_spec, open_store
 from cluster.cli.hours import When, nights_of, until_option
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ def plan(
       sdesweep plan song2020-table1
       sdesweep plan my-spec.yaml --rate 50000
     """
-    from rich.console import Console
-
     from jobs.paths import SweepPaths
     from jobs.planning.plan import costs
     from jobs.planning.plan_report import plan_json, render_plan
@@ -72,7 +70,7 @@ def plan(
     if as_json:
         emit({**plan_json(planned), **expected.to_json()})
     else:
-        Console().print(render_plan(planned))
+        console().print(render_plan(planned))
         for line in expected.sentences():
             click.echo(line)
 

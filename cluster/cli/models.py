@@ -202,9 +202,10 @@ def fetch(
         if to is not None:
             found = download(what, to, sha256, _bytes_shown(as_json))
             data = {"path": str(found.path), "sha256": found.sha256, "bytes": found.size}
-            emit(data) if as_json else click.echo(
-                f"{found.path}: {found.size:,} bytes, sha256 {found.sha256}"
-            )
+            if as_json:
+                emit(data)
+            else:
+                click.echo(f"{found.path}: {found.size:,} bytes, sha256 {found.sha256}")
             return
         added, files = bring(what, name, sha256, _choice(weights), config, _bytes_shown(as_json))
     except ValueError as error:

@@ -16,6 +16,7 @@ from cluster.cli.common import (
     INCOMPLETE,
     RequestError,
     command,
+    console,
     emit,
     find_extractor,
     open_store,
@@ -161,8 +162,6 @@ def list_(store: str, as_json: bool) -> None:
     Example:
       sdesweep reference list --store runs
     """
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from jobs.references.check import references_of
@@ -181,8 +180,8 @@ def list_(store: str, as_json: bool) -> None:
         )
         record = item.record
         row = (item.name, f"{record.count:,}", record.split or "", record.content[:12], record.kind, features)
-        table.add_row(*map(escape, row))
-    Console(highlight=False).print(table)
+        table.add_row(*row)
+    console().print(table)
 
 
 @reference.command()

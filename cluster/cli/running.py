@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import signal
 import sys
-from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -20,7 +20,6 @@ from cluster.cli.submitting import Submission, is_dashboard, submit_sweeps, with
 if TYPE_CHECKING:
     from cluster.account import Outcome
     from cluster.display import Display
-    from cluster.pool import WorkerPool
     from jobs.planning.hardware import Hardware
     from jobs.planning.sweep import Sweep
     from jobs.store import Store
@@ -169,10 +168,6 @@ def _run(
 
     nights = JointNights(nights_of(sweeps, when))
 
-    def open_pool(most: int, note: Callable[[str], None]) -> AbstractContextManager[WorkerPool]:
-        note("starting Ray on this machine" if address is None else f"joining the Ray cluster at {address}")
-        return open_ray_pool(store.url, address, demand, most)
-
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the work begins, both just end it
     with _display(queue, log_format, as_json) as shown:
         display = Several(shown, Metrics(ray_instrument))
@@ -187,7 +182,7 @@ def _run(
             sweeps = [send_data(store, sweep, display.note) for sweep in sweeps]
         sweeps = [sweep if sweep.missing else settled(store, sweep, ask, display.note) for sweep in sweeps]
         agree(sweeps)
-        demand = Demand.of(sweeps[0].resources, workers)
+        open_pool = partial(open_ray_pool, store.url, address, Demand.of(sweeps[0].resources, workers))
 
         def attempt() -> Outcome:
             return run_sweeps(store, sweeps, open_pool, display, sys.argv, queue, nights.shut)
@@ -202,9 +197,9 @@ def _display(queue: str, log_format: str, as_json: bool) -> AbstractContextManag
     """What shows how a run goes: a table or lines on standard output, or a log on standard error."""
     from rich.console import Console
 
-    from cluster.display import open_display
+    from cluster.display import open_display, printing
     from cluster.logs import JsonLines
 
     if log_format == "json":
-        return JsonLines(lambda line: print(line, file=sys.stderr, flush=True), queue)
+        return JsonLines(printing(sys.stderr), queue)
     return open_display(Console(file=sys.stdout), quiet=as_json)

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import click
 
-from cluster.cli.common import command, emit, load_sweep, open_store, page_url, store_option
+from cluster.cli.common import INCOMPLETE, command, emit, load_sweep, open_store, page_url, store_option
 from cluster.cli.tables import print_results, results_data
 
 Format = Literal["terminal", "markdown", "csv", "latex"]
@@ -74,4 +74,4 @@ def reduce(name: str, store: str, as_json: bool) -> int:
     else:
         for line in left_out:
             click.echo(f"left out {line}")
-    return 75 if left_out else 0
+    return INCOMPLETE if left_out else 0

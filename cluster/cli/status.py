@@ -8,12 +8,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.cli.common import command, emit, load_sweep, open_store, store_option
+from cluster.cli.common import command, console, emit, load_sweep, open_store, store_option
 from cluster.cli.submitting import last_job, server_at
 
 if TYPE_CHECKING:
@@ -50,8 +50,6 @@ def status(name: str, store: str, watch: bool, every: float, address: str | None
       sdesweep status digits-demo --store runs
       sdesweep status digits-demo --store runs --watch
     """
-    from rich.console import Console
-
     from cluster.status import status_of
 
     opened = open_store(store)
@@ -66,29 +64,38 @@ def status(name: str, store: str, watch: bool, every: float, address: str | None
         return
     if job is not None:
         click.echo(f"job: {job.id}, {job.status}")
-    Console(highlight=False).print(*_lines(found, sweep), sep="\n")
+    _print(_lines(found, sweep))
 
 
 def _watch(store: Store, name: str, every: float, as_json: bool) -> None:
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.live import Live
 
-    console = Console(highlight=False)
+    output = console()
     looks = _looks(store, name, every, time.sleep)
     try:
         if as_json:
             for found, sweep in looks:
                 click.echo(json.dumps(_data(found, sweep), default=str))
-        elif console.is_terminal:
-            with Live(console=console, auto_refresh=False) as live:
+        elif output.is_terminal:
+            with Live(console=output, auto_refresh=False) as live:
                 for found, sweep in looks:
                     shown = Group(*_lines(found, sweep), *_lately(store, sweep))
                     live.update(shown, refresh=True)
         else:
             for found, sweep in looks:
-                console.print(*_lines(found, sweep), "", sep="\n")
+                _print([*_lines(found, sweep), ""])
     except KeyboardInterrupt:  # the way to end it
         return
+
+
+def _print(lines: Iterable[RenderableType]) -> None:
+    """Sentences are printed as they are, whatever the width of the terminal; tables fit it."""
+    for line in lines:
+        if isinstance(line, str):
+            click.echo(line)
+        else:
+            console().print(line)
 
 
 def _looks(
@@ -128,19 +135,15 @@ def _hours(sweep: Sweep) -> str:
 
 
 def _lately(store: Store, sweep: Sweep) -> Iterator[str]:
-    from rich.markup import escape
-
     from cluster.story import story
     from jobs.paths import SweepPaths
 
     zone = sweep.window.zone if sweep.window else None
     for sentence in story(store, SweepPaths(sweep.name))[-LATELY:]:
-        yield f"{sentence.at.astimezone(zone):%H:%M} {escape(sentence.text)}"
+        yield f"{sentence.at.astimezone(zone):%H:%M} {sentence.text}"
 
 
 def _lines(found: SweepStatus, sweep: Sweep) -> Iterator[RenderableType]:
-    from rich.markup import escape
-
     yield f"{found.sweep} in {found.store}: {'complete' if found.complete else 'incomplete'}"
     driver = found.driver
     if driver.state != "none":
@@ -152,15 +155,13 @@ def _lines(found: SweepStatus, sweep: Sweep) -> Iterator[RenderableType]:
     yield _table(found)
     for item in found.configurations:
         if item.damaged:
-            yield f"{escape(item.name)}: {item.damaged} damaged ranges; the next run makes them again"
+            yield f"{item.name}: {item.damaged} damaged ranges; the next run makes them again"
         for shard in item.failed:
-            where = f"{escape(item.name)}: shard [{shard.first}, {shard.last})"
-            yield f"{where} failed {shard.attempts} times: {escape(shard.error)}"
+            where = f"{item.name}: shard [{shard.first}, {shard.last})"
+            yield f"{where} failed {shard.attempts} times: {shard.error}"
 
 
 def _last_run(found: SweepStatus) -> Iterator[str]:
-    from rich.markup import escape
-
     from cluster.display import duration, number
 
     run = found.last_run
@@ -176,13 +177,12 @@ def _last_run(found: SweepStatus) -> Iterator[str]:
     for node, use in run.nodes.items():
         gone = f", {use.workers_lost} workers lost" if use.workers_lost else ""
         yield (
-            f"  {escape(node)} ({use.device}): {use.attempts:,} attempts, {duration(use.seconds)} of work, "
+            f"  {node} ({use.device}): {use.attempts:,} attempts, {duration(use.seconds)} of work, "
             f"{use.images:,} images{gone}"
         )
 
 
 def _table(found: SweepStatus) -> RenderableType:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -192,5 +192,5 @@ def _table(found: SweepStatus) -> RenderableType:
         samples, shards = f"{item.samples_done:,}/{item.samples:,}", f"{item.shards_done:,}/{item.shards:,}"
         scored = "yes" if item.reduced else "no"
         row = (samples, shards, str(item.snapshots), str(len(item.failed)), scored)
-        table.add_row(escape(item.name), *row)
+        table.add_row(item.name, *row)
     return table

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from cluster.cli.common import INCOMPLETE, RequestError, command, emit, open_store
+from cluster.cli.common import INCOMPLETE, RequestError, command, console, emit, open_store
 from cluster.cli.hours import When, with_hours
 from cluster.cli.running import log_option, queue_option, workers_option
 from cluster.cli.several import expand_specs
@@ -82,7 +82,6 @@ def list_jobs(address: str, as_json: bool) -> None:
     Example:
       sdesweep list --address http://127.0.0.1:8265
     """
-    from rich.console import Console
     from rich.table import Table
 
     from cluster.submission import MARK, STORE
@@ -97,7 +96,7 @@ def list_jobs(address: str, as_json: bool) -> None:
     for job in jobs:
         times = (_time(job.started), _time(job.ended))
         table.add_row(job.id, job.status, *times, job.metadata[MARK], job.metadata.get(STORE, ""))
-    Console(highlight=False).print(table)
+    console().print(table)
 
 
 @click.command()

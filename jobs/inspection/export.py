@@ -211,7 +211,7 @@ def _write_huggingface(
                 table = pa.Table.from_pylist([next(rows) for _ in group], schema=schema)
                 size += table.nbytes
                 writer.write_table(table)
-    (folder / "README.md").write_text(_card(configuration, schema, step, size))
+    (folder / "README.md").write_text(_card(configuration, schema, step, size), encoding="utf-8")
 
 
 def _rows(blocks: Iterator[ImageRows]) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from jobs.planning.sweep import Sweep
+from jobs.problems import and_more
 from jobs.specs.configuration import Configuration
 
 # Estimates of storage, measured on files of the digits. Pixels are counted at a byte each beside these, as
@@ -17,10 +18,6 @@ from jobs.specs.configuration import Configuration
 IMAGE_ROW_BYTES = 121  # PNG signature and chunks, path, index, step, group
 FEATURE_ROW_BYTES = 12  # index, step
 FILE_BYTES = 2500  # Parquet header and footer, and the marker
-
-
-class OverlapError(ValueError):
-    """Two finished ranges share samples, which the commit protocol rules out: the store is damaged."""
 
 
 def groups(samples: range, group_size: int) -> Iterator[range]:
@@ -43,14 +40,14 @@ def gaps(samples: int, done: Iterable[range]) -> Iterator[range]:
     """Yield the ranges of [0, samples) that are not done, ascending.
 
     Finished ranges beyond `samples` are kept out of the way: fewer samples may be asked for than there are.
-    Raises OverlapError where two finished ranges share samples.
+    Raises ValueError where two finished ranges share samples, which the commit protocol rules out.
     """
     end = 0  # of what is done so far
     for finished in sorted(done, key=lambda item: item.start):
         if not finished:
             continue
         if finished.start < end:
-            raise OverlapError(f"[{finished.start}, {finished.stop}) overlaps what ends at {end}")
+            raise ValueError(f"[{finished.start}, {finished.stop}) overlaps what ends at {end}")
         if end < min(finished.start, samples):
             yield range(end, min(finished.start, samples))
         end = finished.stop
@@ -131,13 +128,8 @@ def costs(sweep: Sweep, done: Callable[[Configuration], Iterable[range]] = lambd
     for item in sweep.configurations:
         for caution in item.cautions:
             cautions.setdefault(caution, {})[f"{item.row} / {item.column}"] = None
-    notes |= dict.fromkeys(f"{caution} ({_some(list(cells))})" for caution, cells in cautions.items())
+    notes |= dict.fromkeys(f"{caution} ({and_more(list(cells))})" for caution, cells in cautions.items())
     return Costs(sweep.name, tuple(rows), sweep.missing, tuple(notes))
-
-
-def _some(cells: list[str]) -> str:
-    """The first of some cells by name, and how many more there are."""
-    return cells[0] + (f" and {len(cells) - 1} more" if len(cells) > 1 else "")
 
 
 def _cost(configuration: Configuration, done: Iterable[range], shared: str) -> Cost:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jobs.planning.hardware import Hardware
 from jobs.planning.resolution import Resolver
-from jobs.problems import Location, Problem, SpecError, not_one_of, path_text
+from jobs.problems import Location, Problem, SpecError, and_more, not_one_of, path_text
 from jobs.specs.cells import Cell, Table, lay_out
 from jobs.specs.configuration import Configuration
 from jobs.specs.sections import PlainName, PublishedValue, Resources, Section
@@ -110,8 +110,7 @@ def _reported(findings: Mapping[tuple[str, str], list[str]], cells: int) -> Iter
     for (path, message), names in findings.items():
         where = ""
         if len(names) < cells:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            where = f" (cell {names[0]!r}{more})"
+            where = f" (cell {and_more([repr(names[0]), *names[1:]])})"
         yield Problem(path, message + where)
 
 

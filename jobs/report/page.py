@@ -65,10 +65,10 @@ def _render(store: Store, sweep: Sweep, results: SweepResults) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(short=_short, number=_number, plain=_plain)
-    template = environment.from_string((folder / "page.html.j2").read_text())
+    template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
     tables = tables_of(results)
     return template.render(
-        style=(folder / "page.css").read_text(),
+        style=(folder / "page.css").read_text(encoding="utf-8"),
         results=results,
         sweep=sweep,
         tables=tables,

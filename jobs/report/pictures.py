@@ -23,6 +23,18 @@ from jobs.store import Store
 
 #: Stands for the page's text colour, so that curves fit light and dark pages.
 _INK = "#010203"
+_STYLE: dict[Any, Any] = {  # matplotlib types the keys one by one
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sdesweep",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 _COLOURS = ("#3b6fb6", "#c0622f", "#4a8a57", "#8a5aa3", "#a8862c", "#5a8f9c")
 
 
@@ -102,34 +114,10 @@ def curves_svg(curves: Sequence[Curve], label: str) -> str:
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
-    settings: dict[Any, Any] = {  # matplotlib types the keys one by one
-        "svg.fonttype": "none",
-        "svg.hashsalt": "sdesweep",
-        "font.size": 10,
-        "text.color": _INK,
-        "axes.edgecolor": _INK,
-        "axes.labelcolor": _INK,
-        "xtick.color": _INK,
-        "ytick.color": _INK,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-    with plt.rc_context(settings):
+    with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
         for curve, colour in zip(curves, cycle(_COLOURS)):
-            stages = curve.summary.stages
-            errors = [stage.std if stage.std is not None else stage.standard_error or 0.0 for stage in stages]
-            axes.errorbar(
-                [stage.step for stage in stages],
-                [stage.mean for stage in stages],
-                yerr=errors,
-                label=curve.name,
-                color=colour,
-                marker="o",
-                markersize=3.5,
-                linewidth=1.4,
-                capsize=2,
-            )
+            _draw(axes, curve, colour)
         means = [stage.mean for curve in curves for stage in curve.summary.stages]
         if min(means) > 0 and max(means) > 20 * min(means):
             axes.set_yscale("log")
@@ -141,3 +129,19 @@ def curves_svg(curves: Sequence[Curve], label: str) -> str:
         plt.close(figure)
     text = buffer.getvalue()
     return text[text.index("<svg") :].replace(_INK, "currentColor")
+
+
+def _draw(axes: Any, curve: Curve, colour: str) -> None:
+    stages = curve.summary.stages
+    errors = [stage.std if stage.std is not None else stage.standard_error or 0.0 for stage in stages]
+    axes.errorbar(
+        [stage.step for stage in stages],
+        [stage.mean for stage in stages],
+        yerr=errors,
+        label=curve.name,
+        color=colour,
+        marker="o",
+        markersize=3.5,
+        linewidth=1.4,
+        capsize=2,
+    )

@@ -59,6 +59,8 @@ def _terminal(tables: Sequence[Table], warnings: Sequence[str], colour: bool, wi
         color_system="standard" if colour else None,
         width=width,
         highlight=False,
+        markup=False,  # labels of rows and columns are the user's
+        emoji=False,
     )
     for table in tables:
         console.print(Text(table.title, style="bold"))

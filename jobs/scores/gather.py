@@ -6,12 +6,15 @@ must not read images or features.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
 from jobs.paths import SweepPaths
 from jobs.planning.sweep import Sweep
+from jobs.problems import and_more
 from jobs.scores.results import Cell, Result, SweepResults, Unscored
 from jobs.scores.summary import gather_cell
 from jobs.specs.configuration import Configuration
@@ -29,43 +32,57 @@ def reduce_sweep(store: Store, sweep_name: str) -> SweepResults:
     """
     paths = SweepPaths(sweep_name)
     sweep = Sweep.from_json(store.get(paths.resolved))
-    cells: dict[tuple[str, ...], list[Result]] = {}
-    asked: dict[tuple[str, ...], int] = {}
-    unscored = []
-    outdated = []
+    found = _Found()
     for configuration in sweep.configurations:
-        missing = []
-        others = stored_results(store, configuration)
-        for extractor in configuration.extractors:
-            for data_set in configuration.references:
-                place = (configuration.row, configuration.column, extractor.key, data_set.name)
-                asked[place] = asked.get(place, 0) + 1
-                result = others.pop((extractor.key, data_set.name), None)
-                if result is None or not _is_current(result, configuration):
-                    missing.append(f"{extractor.key} against {data_set.name}")
-                else:
-                    cells.setdefault(place, []).append(result)
-        for (key, name), result in others.items():  # of an evaluation
-            if result.samples != configuration.samples:
-                outdated.append(_outdated(configuration, result))
-                continue
-            place = (configuration.row, configuration.column, key, name)
-            asked[place] = asked.get(place, 0) + 1
-            cells.setdefault(place, []).append(result)
+        missing = found.add(configuration, stored_results(store, configuration))
         if missing:
-            unscored.append(_unscored(store, paths, configuration, missing))
-    gathered = tuple(gather_cell(found, asked[place]) for place, found in cells.items())
+            found.unscored.append(_unscored(store, paths, configuration, missing))
+    gathered = tuple(gather_cell(results, found.asked[place]) for place, results in found.cells.items())
     results = SweepResults(
         sweep=sweep.name,
         description=sweep.description,
         rows=sweep.rows,
         columns=sweep.columns,
         cells=gathered,
-        unscored=tuple(unscored),
-        warnings=(*_sweep_warnings(gathered), *outdated),
+        unscored=tuple(found.unscored),
+        warnings=(*_sweep_warnings(gathered), *found.outdated),
     )
     store.put(paths.results, results.model_dump_json(indent=1).encode())
     return results
+
+
+@dataclass
+class _Found:
+    """Results by row, column, extractor's key and reference, and what of a sweep has none."""
+
+    cells: dict[tuple[str, ...], list[Result]] = field(default_factory=dict)
+    asked: Counter[tuple[str, ...]] = field(default_factory=Counter)  # replicates
+    unscored: list[Unscored] = field(default_factory=list)
+    outdated: list[str] = field(default_factory=list)
+
+    def add(self, configuration: Configuration, stored: dict[tuple[str, str], Result]) -> list[str]:
+        """Take in the results of a configuration; returns what its sweep asks for and is not among them."""
+        missing = []
+        for extractor in configuration.extractors:
+            for data_set in configuration.references:
+                key = (extractor.key, data_set.name)
+                result = stored.pop(key, None)
+                current = result is not None and _is_current(result, configuration)
+                self._count(configuration, key, result if current else None)
+                if not current:
+                    missing.append(f"{extractor.key} against {data_set.name}")
+        for key, result in stored.items():  # of an evaluation
+            if result.samples == configuration.samples:
+                self._count(configuration, key, result)
+            else:
+                self.outdated.append(_outdated(configuration, result))
+        return missing
+
+    def _count(self, configuration: Configuration, key: tuple[str, str], result: Result | None) -> None:
+        place = (configuration.row, configuration.column, *key)
+        self.asked[place] += 1
+        if result is not None:
+            self.cells.setdefault(place, []).append(result)
 
 
 def stored_results(store: Store, configuration: Configuration) -> dict[tuple[str, str], Result]:
@@ -130,8 +147,7 @@ def _sweep_warnings(cells: Sequence[Cell]) -> tuple[str, ...]:
                 found.setdefault(warning, []).append(result.configuration.name)
     lines = []
     for warning, names in found.items():
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        lines.append(f"{warning} ({names[0]}{more})")
+        lines.append(f"{warning} ({and_more(names)})")
     shares = [share for cell in cells for result in cell.results for share in result.executions]
     devices = {share.execution.device for share in shares}
     if len(devices) > 1:

@@ -232,7 +232,7 @@ def _namespace() -> str | None:
 def _process_started(pid: int) -> int | None:
     """Clock ticks between boot and the start of a process; None when it does not run (any more)."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()  # of any name
     except OSError:
         return None
-    return None if fields[0] in ("Z", "X") else int(fields[19])
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])

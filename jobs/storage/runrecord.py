@@ -13,10 +13,10 @@ import uuid
 from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.paths import SweepPaths
-from jobs.store import Store
+from jobs.store import Store, StoreError
 
 RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it in the drivers of submitted jobs
 Outcome = Literal["running", "done", "incomplete", "failed"]
@@ -101,9 +101,20 @@ def end(store: Store, paths: SweepPaths, record: RunRecord, outcome: Outcome, ex
 
 
 def runs(store: Store, paths: SweepPaths) -> list[RunRecord]:
-    """All runs of a sweep, the first one first."""
+    """All runs of a sweep, the first one first. Raises StoreError for a file that is no record."""
     names = sorted(entry.name for entry in store.list(paths.runs_folder))
-    return [RunRecord.model_validate_json(store.get(name)) for name in names]
+    return [_read(store, name) for name in names]
+
+
+def _read(store: Store, name: str) -> RunRecord:
+    try:
+        return RunRecord.model_validate_json(store.get(name))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]["msg"]
+        raise StoreError(
+            f"{name} in {store.url} is no run record that this version knows ({problem}): remove it, no "
+            "result depends on it"
+        ) from error
 
 
 def _ray_job() -> str | None:

@@ -6,7 +6,7 @@ the same bits, whatever the shards and threads. It must not sample or extract.
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -21,7 +21,7 @@ from jobs.scores.results import Evaluations, ReferenceRecord, Result, Statistics
 from jobs.scores.scoring import control_of, one_thread, stage_scores
 from jobs.specs.configuration import Configuration, Extractor
 from jobs.storage.features import StoredFeatures
-from jobs.storage.ledger import ConfigurationLedger, scan
+from jobs.storage.ledger import scan
 from jobs.storage.markers import Markers
 from jobs.store import Store
 
@@ -41,16 +41,17 @@ def reduce_configuration(store: Store, sweep: str, configuration: Configuration)
         FileNotFoundError: a reference was never built.
     """
     paths = SweepPaths(sweep).configuration(configuration.fingerprint)
-    keys = [extractor.key for extractor in configuration.extractors]
-    ledger = scan(store, paths, keys)
+    ledger = scan(store, paths, [extractor.key for extractor in configuration.extractors])
+    images = ledger.images.before(configuration.samples)
     results = []
     with one_thread():
-        for extractor, key in zip(configuration.extractors, keys, strict=True):
-            markers = _needed(ledger.features[key], configuration, key)
+        for extractor in configuration.extractors:
+            features = _needed(ledger.features[extractor.key], configuration, extractor.key)
+            scored = _Scored(store, paths, configuration, extractor, images, features)
             for data_set in configuration.references:
-                reference = load_reference(store, data_set, extractor)
-                result = _score(store, paths, configuration, extractor, key, ledger, markers, reference)
-                store.put(paths.result(key, data_set.name), result.model_dump_json(indent=1).encode())
+                result = scored.against(load_reference(store, data_set, extractor))
+                name = paths.result(extractor.key, data_set.name)
+                store.put(name, result.model_dump_json(indent=1).encode())
                 results.append(result)
     return tuple(results)
 
@@ -67,66 +68,70 @@ def _needed(markers: Markers, configuration: Configuration, key: str) -> Markers
     return needed
 
 
-def _score(
-    store: Store,
-    paths: ConfigurationPaths,
-    configuration: Configuration,
-    extractor: Extractor,
-    key: str,
-    ledger: ConfigurationLedger,
-    markers: Markers,
-    reference: Reference,
-) -> Result:
-    provide_extractor(extractor.name)
-    real = reference.features(store)
-    moments = reference_moments(store, reference)
-    folder = paths.features(key)
-    before = _scores_before(store, paths.result(key, reference.name), reference)
-    stages = tuple(
-        _with_others(
-            stage_scores(
-                StoredFeatures(store, folder, markers, step, configuration.samples),
-                configuration.metrics,
-                moments,
-                real,
-                configuration.standard_error,
+@dataclass(frozen=True)
+class _Scored:
+    """One configuration by one extractor; the markers are of the samples that are asked for."""
+
+    store: Store
+    paths: ConfigurationPaths
+    configuration: Configuration
+    extractor: Extractor
+    images: Markers
+    features: Markers
+
+    def against(self, reference: Reference) -> Result:
+        """The scores against a reference, with all that they depend on."""
+        provide_extractor(self.extractor.name)
+        configuration, samples = self.configuration, self.configuration.samples
+        real = reference.features(self.store)
+        stages = self._stages(reference, real)
+        sampling = provenance.making(self.images, samples)
+        extraction = provenance.making(self.features, samples)
+        seconds = sampling.seconds + extraction.seconds
+        return Result(
+            configuration=configuration,
+            fingerprint=configuration.fingerprint,
+            samples=samples,
+            extractor=provenance.extractor_identity(self.extractor),
+            reference=ReferenceRecord(
+                name=reference.name,
+                content=reference.content,
+                count=reference.count,
+                features=reference.digest,
+                split=reference.split,
+                imported=reference.imported,
             ),
-            before.get(step),
+            statistics=Statistics(trace_method=TRACE_METHOD),
+            stages=stages,
+            control=control_of(stages[-1], real, samples),
+            images=self.images.digest,
+            evaluations=Evaluations(
+                planned=provenance.planned_evaluations(configuration), made=sampling.evaluations
+            ),
+            executions=sampling.executions,
+            extraction=extraction.executions,
+            diagnostics=sampling.diagnostics,
+            clipped=sampling.clipped,
+            seconds=dict(sorted(seconds.items())),
+            versions=package_versions(),
+            warnings=provenance.warnings(configuration, self.extractor, sampling.executions, reference.count),
         )
-        for step in configuration.stages
-    )
-    images = ledger.images.before(configuration.samples)
-    sampling = provenance.making(images, configuration.samples)
-    extraction = provenance.making(markers, configuration.samples)
-    planned = provenance.planned_evaluations(configuration)
-    seconds = Counter(sampling.seconds)
-    seconds.update(extraction.seconds)
-    return Result(
-        configuration=configuration,
-        fingerprint=configuration.fingerprint,
-        samples=configuration.samples,
-        extractor=provenance.extractor_identity(extractor),
-        reference=ReferenceRecord(
-            name=reference.name,
-            content=reference.content,
-            count=reference.count,
-            features=reference.digest,
-            split=reference.split,
-            imported=reference.imported,
-        ),
-        statistics=Statistics(trace_method=TRACE_METHOD),
-        stages=stages,
-        control=control_of(stages[-1], real, configuration.samples),
-        images=images.digest,
-        evaluations=Evaluations(planned=planned, made=sampling.evaluations),
-        executions=sampling.executions,
-        extraction=extraction.executions,
-        diagnostics=sampling.diagnostics,
-        clipped=sampling.clipped,
-        seconds=dict(sorted(seconds.items())),
-        versions=package_versions(),
-        warnings=provenance.warnings(configuration, extractor, sampling.executions, reference.count),
-    )
+
+    def _stages(self, reference: Reference, real: StoredFeatures | None) -> tuple[StageScores, ...]:
+        """The scores of each stage, with those that were asked for before."""
+        configuration, key = self.configuration, self.extractor.key
+        moments = reference_moments(self.store, reference)
+        before = _scores_before(self.store, self.paths.result(key, reference.name), reference)
+        stages = []
+        for step in configuration.stages:
+            features = StoredFeatures(
+                self.store, self.paths.features(key), self.features, step, configuration.samples
+            )
+            scores = stage_scores(
+                features, configuration.metrics, moments, real, configuration.standard_error
+            )
+            stages.append(_with_others(scores, before.get(step)))
+        return tuple(stages)
 
 
 def _scores_before(store: Store, name: str, reference: Reference) -> dict[int, StageScores]:

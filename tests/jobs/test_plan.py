@@ -6,7 +6,7 @@ import time
 import pytest
 from test_fingerprint import configuration
 
-from jobs.planning.plan import OverlapError, gaps, group_count, groups, plan
+from jobs.planning.plan import gaps, group_count, groups, plan
 
 
 def test_whole_groups_and_a_ragged_last_one():
@@ -39,7 +39,7 @@ def test_another_shard_size_plans_the_gaps_only():
 
 @pytest.mark.parametrize("done", [[range(0, 300), range(256, 512)], [range(0, 512), range(0, 512)]])
 def test_overlapping_finished_ranges_are_refused(done):
-    with pytest.raises(OverlapError, match="overlaps"):
+    with pytest.raises(ValueError, match="overlaps"):
         plan(configuration(), done)
 
 
