@@ -6,6 +6,7 @@ the same bits, whatever the shards and threads. It must not sample or extract.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -87,7 +88,8 @@ class _Scored:
         stages = self._stages(reference, real)
         sampling = provenance.making(self.images, samples)
         extraction = provenance.making(self.features, samples)
-        seconds = sampling.seconds + extraction.seconds
+        seconds = Counter(sampling.seconds)
+        seconds.update(extraction.seconds)
         return Result(
             configuration=configuration,
             fingerprint=configuration.fingerprint,
