@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from jobs.paths import QUEUES, StorePaths
 from jobs.specs.sections import PlainName
-from jobs.store import Store, StoreError
+from jobs.storage.records import read_record
+from jobs.store import Store
 
 
 class UnknownSweepError(ValueError):
@@ -59,17 +60,11 @@ class QueueState(BaseModel):
 
 def read_queue(store: Store, name: str) -> QueueState | None:
     """The queue of that name, or None. Raises StoreError when the file is something else."""
-    file = StorePaths().queue(name)
+    remedy = "remove it, and the next run begins it anew"
     try:
-        return QueueState.model_validate_json(store.get(file))
+        return read_record(store, StorePaths().queue(name), QueueState, "queue", remedy)
     except FileNotFoundError:
         return None
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]["msg"]
-        raise StoreError(
-            f"{file} in {store.url} is no queue that this version knows ({problem}): remove it, and the next "
-            "run begins it anew"
-        ) from error
 
 
 def write_queue(store: Store, queue: QueueState) -> None:

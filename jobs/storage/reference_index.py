@@ -11,13 +11,14 @@ import hashlib
 from collections.abc import Collection
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from jobs.paths import StorePaths
 from jobs.specs.configuration import Extractor
 from jobs.specs.requirements import OF_MOMENTS
 from jobs.specs.sections import DataSet, Metric
-from jobs.store import Store, StoreError
+from jobs.storage.records import read_record
+from jobs.store import Store
 
 
 class Indexed(BaseModel):
@@ -98,13 +99,8 @@ def named_references(store: Store) -> dict[str, Indexed]:
 
 
 def _record(store: Store, name: str) -> Indexed:
-    try:
-        return Indexed.model_validate_json(store.get(name))
-    except ValidationError as error:
-        raise StoreError(
-            f"{name} in the store {store.url} is no record of a reference: {error.errors()[0]['msg']}; "
-            "remove it, and build the reference again"
-        ) from error
+    remedy = "remove it, and build the reference again"
+    return read_record(store, name, Indexed, "record of a reference", remedy)
 
 
 def _source(data_set: DataSet) -> str:

@@ -13,10 +13,11 @@ import uuid
 from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.paths import SweepPaths
-from jobs.store import Store, StoreError
+from jobs.storage.records import read_record
+from jobs.store import Store
 
 RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it in the drivers of submitted jobs
 Outcome = Literal["running", "done", "incomplete", "failed"]
@@ -103,18 +104,8 @@ def end(store: Store, paths: SweepPaths, record: RunRecord, outcome: Outcome, ex
 def runs(store: Store, paths: SweepPaths) -> list[RunRecord]:
     """All runs of a sweep, the first one first. Raises StoreError for a file that is no record."""
     names = sorted(entry.name for entry in store.list(paths.runs_folder))
-    return [_read(store, name) for name in names]
-
-
-def _read(store: Store, name: str) -> RunRecord:
-    try:
-        return RunRecord.model_validate_json(store.get(name))
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]["msg"]
-        raise StoreError(
-            f"{name} in {store.url} is no run record that this version knows ({problem}): remove it, no "
-            "result depends on it"
-        ) from error
+    remedy = "remove it, no result depends on it"
+    return [read_record(store, name, RunRecord, "record of a run", remedy) for name in names]
 
 
 def _ray_job() -> str | None:

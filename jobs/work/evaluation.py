@@ -15,6 +15,7 @@ from jobs.scores.scoring import MetricsError
 from jobs.specs.configuration import Configuration, Extractor
 from jobs.specs.requirements import why_not
 from jobs.specs.sections import DataSet, ErrorMethod, Metric, Section
+from jobs.storage.records import read_record
 from jobs.storage.reference_index import read_index
 from jobs.store import Store
 
@@ -44,8 +45,9 @@ def write_request(store: Store, sweep: str, request: EvaluationRequest) -> None:
 
 
 def read_request(store: Store, sweep: str, digest: str) -> EvaluationRequest:
-    """The request of that digest. Raises FileNotFoundError."""
-    return EvaluationRequest.model_validate_json(store.get(SweepPaths(sweep).evaluation(digest)))
+    """The request of that digest. Raises FileNotFoundError, or StoreError where it is damaged."""
+    name = SweepPaths(sweep).evaluation(digest)
+    return read_record(store, name, EvaluationRequest, "request", "`sdesweep evaluate` writes it anew")
 
 
 def refuse_impossible(
