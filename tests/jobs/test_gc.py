@@ -14,7 +14,8 @@ from jobs.storage.gc import DAY, SAFE, collect_garbage
 from jobs.storage.lease import acquire, held, inspect
 from jobs.storage.ledger import scan
 from jobs.storage.snapshots import Snapshots
-from jobs.store import Entry, LocalStore, open_store
+from jobs.store import Entry, open_store
+from jobs.store_local import LocalStore
 
 SWEEP = SweepPaths("sweep")
 PATHS = SWEEP.configuration(FINGERPRINT)
