@@ -7,6 +7,7 @@ Read as data alone, checked tensor by tensor, and given to this project's networ
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,8 @@ class Checkpoint:
         """A network, given these weights, in eval mode. name: of the network, for errors.
 
         A network that is a part of what others publish, such as a VAE's decoder, has a method `own_part`,
-        which takes its own tensors from all of them. Raises as `network` does.
+        which takes its own tensors from all of them; others are found where a `place` in the file has their
+        tensors and none else. Raises as `network` does.
         """
         one_of("weights", weights, get_args(Weights))
         raw, expected = own_part(network, self.raw), network.state_dict()
@@ -86,15 +88,10 @@ class Checkpoint:
                 f"a {self.layout} has no averaged weights: ask for the raw ones, if they will do"
             )
         if isinstance(self.averaged, dict):
-            parameters = dict(network.named_parameters())
-            averages = {name: each for name, each in self.averaged.items() if name in parameters}
-            surplus = self.averaged.keys() - parameters.keys() - dict(network.named_buffers()).keys()
-            check_tensors(
-                "averaged weights",
-                {**averages, **{name: self.averaged[name] for name in surplus}},
-                parameters,
-                CheckpointError,
-            )
+            averages = own_part(network, self.averaged)
+            needed = averages.keys() | dict(network.named_parameters()).keys()  # with what buffers there are
+            expected = {name: each for name, each in network.state_dict().items() if name in needed}
+            check_tensors("averaged weights", averages, expected, CheckpointError)
             return averages
         trained = {name: each for name, each in network.named_parameters() if each.requires_grad}
         if len(self.averaged) != len(trained):
@@ -116,7 +113,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     content = load_weight_file(path)
     if isinstance(content, list):
         return _ncsn(path, content, digest)
-    if isinstance(content, Mapping) and {"model", "ema", "step"} <= content.keys():
+    if (
+        isinstance(content, Mapping)
+        and {"model", "ema", "step"} <= content.keys()
+        and not _by_name(content["ema"])
+    ):
         return _score_sde(path, content, digest)
     return _state_dict(path, content, digest)
 
@@ -125,12 +126,35 @@ def own_part(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor
     """The tensors that are a network's own. Raises CheckpointError where they are not among these."""
     choose = getattr(network, "own_part", None)
     if choose is None:
-        return tensors
+        there, here = place(tensors, network.state_dict())
+        return {
+            here + name.removeprefix(there): each for name, each in tensors.items() if name.startswith(there)
+        }
     try:
         own: dict[str, Tensor] = choose(tensors)
     except KeyError as error:
         raise CheckpointError(f"it holds {whose(tensors)}: {error.args[0]}") from None
     return own
+
+
+def place(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[str, str]:
+    """Prefixes of a network's tensors in a file and here, where these are its names but for the prefixes.
+
+    Training code often saves a whole diffusion, of which the network is `model.` or `nn_model.`; and a
+    network that is wrapped here lies a name deeper. Both empty unless exactly one place fits.
+    """
+    common = os.path.commonprefix(list(expected))
+    here = common[: common.rfind(".") + 1]
+    names = {name.removeprefix(here) for name in expected}
+    last = max(names, key=len, default="")
+    places = [name.removesuffix(last) for name in tensors if name.endswith(last)]
+    fitting = [
+        there
+        for there in places
+        if (there.endswith(".") or not there)
+        and {name.removeprefix(there) for name in tensors if name.startswith(there)} == names
+    ]
+    return (fitting[0], here) if len(fitting) == 1 else ("", "")
 
 
 def _score_sde(path: Path, content: Mapping[str, Any], digest: str) -> Checkpoint:
@@ -171,10 +195,15 @@ def _state_dict(path: Path, content: Any, digest: str) -> Checkpoint:
     if network is None and average is None:
         raise CheckpointError(f"{path} holds no weights of a network, but {_what(content)}")
     step = next((content[key] for key in _STEP_KEYS if isinstance(content.get(key), int)), None)
-    averaged = None if average is None else _tensors(path, content[average])
+    averaged = None if average is None else _ema_model(_tensors(path, content[average]))
     raw = averaged or {} if network is None else _tensors(path, content[network])
     layout = "torch_mimicry checkpoint" if network == "model_state_dict" else "state dict of a training state"
     return Checkpoint(raw, averaged, step, digest, layout)
+
+
+def _ema_model(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The averages where they are kept together with a copy of the raw weights, as by ema-pytorch."""
+    return {name: each for name, each in tensors.items() if name.startswith("ema_model.")} or tensors
 
 
 _PREFIXES = ("module.", "_orig_mod.")

@@ -193,7 +193,7 @@ class ScoreModel:
 
     def network_labels(self, t: Tensor) -> Tensor:
         """What the network is told about t, (batch,): int64 for discrete VE on its own scales or rounded to
-        them, else float.
+        them, and for discrete VP where the network takes whole labels alone, else float.
         """
         if self.continuous:
             return self.sde.std(t) if isinstance(self.sde, VE) else t * 999
@@ -201,7 +201,8 @@ class ScoreModel:
             index = torch.round((self.sde.T - t) * (self.sde.N - 1))
             return index.long() if self.scales == self.sde.N else self._trained_label(index)
         position = t * (self.sde.N - 1)
-        return position if self.scales == self.sde.N else self._trained_label(position)
+        label = position if self.scales == self.sde.N else self._trained_label(position)
+        return label if takes_fractions(self.network) else torch.round(label).long()
 
     def _trained_label(self, position: Tensor) -> Tensor:
         """Label among the trained scales of a position in [0, N - 1] among the SDE's."""

@@ -27,7 +27,7 @@ from jobs.models.plugins import provide_extractor, provide_networks
 from jobs.problems import not_one_of
 from jobs.specs.configuration import Source as SourceSection
 from jobs.specs.sections import ModelName
-from sdesampling.checkpoints import Checkpoint, CheckpointError, read_checkpoint
+from sdesampling.checkpoints import Checkpoint, CheckpointError, place, read_checkpoint
 from sdesampling.configs import ModelConfig, ScoreConfig
 from sdesampling.identification import whose
 from sdesampling.models import Source, Weights, blank_networks, load_model, save_model
@@ -208,11 +208,27 @@ def _convert(
     said = [str(SourceSection(**asdict(source)))]
     if chosen == "ema" and first.decay is not None:
         said.append(f"of decay {first.decay:g}")
+    said += _left_out(networks, by_role, checkpoints)
     if name in UNRELEASED:
         said.append("the published weights of this name were never released, so these are others")
     elif first.step is not None and (place := place_in_training(name, first.step)):
         said.append(place)
     return _Written(architecture(config), _parameters(networks), source, "; ".join(said))
+
+
+def _left_out(
+    networks: Mapping[str, nn.Module], by_role: Mapping[str, Path], checkpoints: Mapping[Path, Checkpoint]
+) -> list[str]:
+    """What files hold beside a network that is a part of something larger there, in words."""
+    said = []
+    for role, network in networks.items():
+        raw = checkpoints[by_role[role]].raw
+        there, _ = place(raw, network.state_dict())
+        rest = [name for name in raw if not name.startswith(there)]
+        if rest:
+            names = ", ".join(rest[:3]) + (", ..." if rest[3:] else "")
+            said.append(f"{there}* of {len(raw)} tensors, without {names}")
+    return said
 
 
 def _parameters(networks: Mapping[str, nn.Module]) -> int:

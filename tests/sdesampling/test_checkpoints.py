@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from golden_networks import GOLDEN, golden_array, golden_config, relative_error
+from torch import nn
 
 from sdesampling.checkpoints import CheckpointError, read_checkpoint
 from sdesampling.configs import ModelConfig
@@ -282,3 +283,65 @@ def test_single_numbers_of_numpy_are_plain_data(tmp_path, zipped):
     content = {"state_dict": state, "best": np.float64(2.5), "epoch": np.int64(3)}
     torch.save(content, tmp_path / "numbers.pth", _use_new_zipfile_serialization=zipped)
     read_checkpoint(tmp_path / "numbers.pth").network(DISCRETE, "raw")
+
+
+def layers():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+
+
+def filled(tmp_path, network, weights="raw", **content):
+    path = tmp_path / "training.pt"
+    torch.save(content, path)
+    return read_checkpoint(path).fill(network, weights, "the network")
+
+
+def assert_same(network, expected):
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(network.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("prefix", ["model.", "nn_model.", "module.eps_model."])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_network_is_found_inside_a_saved_diffusion(tmp_path, prefix, wrapped):
+    trained = layers()
+    saved = {f"{prefix}{name}": each for name, each in trained.state_dict().items()}
+    other = nn.Sequential(layers()) if wrapped else layers()
+    found = filled(tmp_path, other, model={"betas": torch.ones(5), **saved})
+    assert_same(found[0] if wrapped else found, trained)
+
+
+def test_a_network_that_is_there_twice_is_not_chosen(tmp_path):
+    saved = {f"{part}.{name}": each for part in "ab" for name, each in layers().state_dict().items()}
+    with pytest.raises(CheckpointError, match="0.weight is missing"):
+        filled(tmp_path, layers(), model=saved)
+
+
+def trained_and_averaged():
+    """A network after a step, its averages by PyTorch, in which the running statistics are averaged too."""
+    network = layers()
+    averaged = torch.optim.swa_utils.AveragedModel(network, use_buffers=True)
+    averaged.update_parameters(network)
+    with torch.no_grad():
+        for each in network.state_dict().values():
+            each.add_(1)
+    averaged.update_parameters(network)
+    return network, averaged
+
+
+def test_averages_by_pytorch_are_taken_with_their_statistics(tmp_path):
+    network, averaged = trained_and_averaged()
+    states = {"model": network.state_dict(), "model_ema": averaged.state_dict()}
+    assert_same(filled(tmp_path, layers(), "ema", **states), averaged.module)
+    assert_same(filled(tmp_path, layers(), "raw", **states), network)
+
+
+def test_averages_by_ema_pytorch_are_told_from_the_raw_weights_beside_them(tmp_path):
+    """Its file has the keys of a checkpoint of score_sde, whose averages are a list."""
+    network, averaged = trained_and_averaged()
+    ema = {"initted": torch.tensor(True), "step": torch.tensor(2)}
+    ema |= {f"online_model.model.{name}": each for name, each in network.state_dict().items()}
+    ema |= {f"ema_model.model.{name}": each for name, each in averaged.module.state_dict().items()}
+    model = {f"model.{name}": each for name, each in network.state_dict().items()}
+    found = filled(tmp_path, layers(), "ema", step=7, model={**model, "betas": torch.ones(3)}, ema=ema)
+    assert_same(found, averaged.module)

@@ -180,3 +180,13 @@ def test_a_network_of_whole_labels_takes_rounded_ones_alone():
     rounded, t = model.with_steps(4, "rounded"), torch.linspace(1, 0, 4)
     assert rounded.network_labels(t).tolist() == [0, 3, 6, 9]
     assert torch.isfinite(rounded.score(torch.zeros(4, 1, 8, 8), t)).all()
+
+
+def test_a_network_that_looks_labels_up_is_told_whole_ones_on_vp_too():
+    """Times come back as indices to a few parts in 1e7, so that cutting them off would miss by one."""
+    looked_up = Recorder()
+    looked_up.fractional_labels = False
+    model = ScoreModel(looked_up, VP(N=1000), SHAPE, continuous=False)
+    labels = model.network_labels(torch.linspace(1, 0, 1000))
+    assert labels.dtype == torch.int64
+    assert labels.tolist() == list(range(999, -1, -1))
