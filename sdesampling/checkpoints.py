@@ -7,8 +7,7 @@ Read as data alone, checked tensor by tensor, and given to this project's networ
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -143,8 +142,7 @@ def place(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tupl
     Training code often saves a whole diffusion, of which the network is `model.` or `nn_model.`; and a
     network that is wrapped here lies a name deeper. Both empty unless exactly one place fits.
     """
-    common = os.path.commonprefix(list(expected))
-    here = common[: common.rfind(".") + 1]
+    here = _shared(expected.keys())
     names = {name.removeprefix(here) for name in expected}
     last = max(names, key=len, default="")
     places = [name.removesuffix(last) for name in tensors if name.endswith(last)]
@@ -155,6 +153,17 @@ def place(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tupl
         and {name.removeprefix(there) for name in tensors if name.startswith(there)} == names
     ]
     return (fitting[0], here) if len(fitting) == 1 else ("", "")
+
+
+def _shared(names: Collection[str]) -> str:
+    """What all names begin with, in whole parts, such as `network.`; never all of a name."""
+    shared = ""
+    while len({name.removeprefix(shared).partition(".")[0] for name in names}) == 1:
+        head, dot, _ = next(iter(names)).removeprefix(shared).partition(".")
+        if not dot:
+            break
+        shared += head + dot
+    return shared
 
 
 def _score_sde(path: Path, content: Mapping[str, Any], digest: str) -> Checkpoint:

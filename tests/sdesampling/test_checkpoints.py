@@ -313,7 +313,7 @@ def test_a_network_is_found_inside_a_saved_diffusion(tmp_path, prefix, wrapped):
 
 def test_a_network_that_is_there_twice_is_not_chosen(tmp_path):
     saved = {f"{part}.{name}": each for part in "ab" for name, each in layers().state_dict().items()}
-    with pytest.raises(CheckpointError, match="0.weight is missing"):
+    with pytest.raises(CheckpointError, match=r"0\.weight is missing"):
         filled(tmp_path, layers(), model=saved)
 
 

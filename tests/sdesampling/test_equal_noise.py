@@ -1,4 +1,4 @@
-"""Networks of other schedules, predictions and data ranges give the images of the data they were trained on."""
+"""Networks of other schedules, predictions and data ranges give images of the data they were trained on."""
 
 import math
 import re
