@@ -4,116 +4,16 @@ from __future__ import annotations
 
 import random
 import time
-from collections import deque
 from itertools import pairwise
 
 import pytest
+from driven import SHARD, Run, first_attempts, reduction, sample, shard
 from fake_pool import FakePool, Fault
 
-from cluster.account import Account, Attempted, Incident, Outcome, Tally
-from cluster.display import QUIET
-from cluster.driver import BACKOFF, DRAIN_GRACE, Driver
-from cluster.duplicates import STRAGGLER_SECONDS
+from cluster.driver import BACKOFF
 from cluster.pool import PoolError
-from cluster.queue import ConfigurationWork, WorkQueue
 from cluster.retries import HOPELESS, MAX_DIVERGED, MAX_FAILURES, MAX_LOSSES, MAX_REPAIRS
-from jobs.compute.assignment import Assignment, Receipt
-
-SHARD = 8
-
-
-class Notebook:
-    """An observer that remembers."""
-
-    def __init__(self, left: list[range] | None = None) -> None:
-        self.notes: list[str] = []
-        self.incidents: list[Incident] = []
-        self.attempts: list[Attempted] = []
-        self.receipts: list[Receipt] = []
-        self.aside: list[tuple[Assignment, int, str]] = []
-        self.ticks = 0
-        self._left = left or []
-
-    def name(self, assignment: Assignment) -> str:
-        return assignment.name
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def happened(self, incident: Incident) -> None:
-        self.incidents.append(incident)
-        if incident.kind not in QUIET:
-            self.notes.append(incident.text)
-
-    def attempted(self, attempt: Attempted) -> None:
-        self.attempts.append(attempt)
-
-    def tick(self, account: Account) -> None:
-        self.ticks += 1
-
-    def finished(self, receipt: Receipt) -> None:
-        self.receipts.append(receipt)
-
-    def set_aside(self, assignment: Assignment, attempts: int, error: str) -> None:
-        self.aside.append((assignment, attempts, error))
-
-    def replan(self, assignment: Assignment) -> list[range]:
-        return self._left
-
-
-class Run:
-    """A sweep of configurations a, b, ... with so many shards each, on a fake pool."""
-
-    def __init__(self, pool: FakePool, shards: dict[str, int], left: list[range] | None = None) -> None:
-        works = [
-            ConfigurationWork(name, f"model {name}", 0, 1.0, deque(shard(i) for i in range(count)))
-            for name, count in shards.items()
-        ]
-        self.shards = shards
-        self.pool = pool
-        self.notebook = Notebook(left)
-        self.queue = WorkQueue("sweep", works)
-        self.account = Account(
-            {f"sweep/{name}": Tally(reduction(name), unfinished=n) for name, n in shards.items()}
-        )
-        self.driver = Driver(pool, self.queue, self.account, self.notebook, pool.clock)
-
-    def __call__(self) -> Outcome:
-        return self.driver.run()
-
-    def done(self, kind: str = "sample") -> dict[str, list[int]]:
-        """By configuration, the shards whose end was counted, sorted: each must be there once."""
-        found: dict[str, list[int]] = {name: [] for name in self.shards}
-        for receipt in self.notebook.receipts:
-            if receipt.assignment.kind == kind:
-                found[receipt.assignment.fingerprint].append(receipt.assignment.first // SHARD)
-        return {name: sorted(numbers) for name, numbers in found.items()}
-
-    @property
-    def everything(self) -> dict[str, list[int]]:
-        return {name: list(range(count)) for name, count in self.shards.items()}
-
-
-def reduction(name: str) -> Assignment:
-    return Assignment("reduce", "sweep", name, 0, 1000)
-
-
-def shard(number: int) -> range:
-    return range(number * SHARD, (number + 1) * SHARD)
-
-
-def sample(name: str, number: int) -> Assignment:
-    return Assignment("sample", "sweep", name, number * SHARD, (number + 1) * SHARD)
-
-
-def first_attempts(**faults: Fault):
-    """Faults by name of the configuration and number of the shard, as `a3`, at the first attempt."""
-
-    def fault(worker: int, assignment: Assignment, attempt: int) -> Fault | None:
-        key = f"{assignment.fingerprint}{assignment.first // SHARD}"
-        return faults.get(key) if attempt == 0 and assignment.kind == "sample" else None
-
-    return fault
+from jobs.compute.assignment import Assignment
 
 
 def test_everything_is_done_once_and_each_configuration_reduced_once():
@@ -317,102 +217,6 @@ def test_a_range_that_was_wholly_done_meanwhile_still_brings_the_reduction():
     assert run.done("reduce") == {"a": [0]}
 
 
-def test_a_straggler_gets_one_duplicate_and_the_first_to_finish_counts():
-    pool = FakePool(2, fault=first_attempts(a5=Fault("hang")))
-    run = Run(pool, {"a": 6})
-    assert run().exit_code == 0
-    assert run.done() == run.everything
-    assert pool.attempts[sample("a", 5)] == 2
-    assert run.account.tallies["sweep/a"].done == 6
-
-
-def test_a_shard_that_is_over_soon_gets_no_duplicate():
-    pool = FakePool(2, seconds=lambda worker, item: STRAGGLER_SECONDS - 1 if item == sample("a", 5) else 1.0)
-    run = Run(pool, {"a": 6})
-    assert run().exit_code == 0
-    assert pool.attempts[sample("a", 5)] == 1
-
-
-def test_every_straggler_of_the_tail_gets_a_duplicate_of_its_own():
-    hanging = {f"a{number}": Fault("hang") for number in (4, 5, 6)}
-    pool = FakePool(8, fault=first_attempts(**hanging))
-    run = Run(pool, {"a": 24})
-    assert run().exit_code == 0
-    assert [pool.attempts[sample("a", number)] for number in range(3, 8)] == [1, 2, 2, 2, 1]
-
-
-def test_a_duplicate_that_finishes_late_is_not_counted_twice():
-    slow = FakePool(
-        2, seconds=lambda worker, item: 25.0 if item == sample("a", 5) else 1.0, ready_after=lambda w: 0.1 * w
-    )
-    run = Run(slow, {"a": 6, "b": 12})
-    assert run().exit_code == 0
-    assert run.done() == run.everything
-    assert run.account.tallies["sweep/a"].done == 6
-
-
-def test_the_tail_gives_workers_back():
-    pool = FakePool(16, seconds=lambda worker, item: 1.0 + (item.first // SHARD) * 0.1)
-    run = Run(pool, {"a": 17})
-    assert run().exit_code == 0
-    assert len(pool.released) >= 12
-
-
-def test_workers_that_are_not_there_at_the_tail_are_not_waited_for():
-    pool = FakePool(4, ready_after=lambda worker: 1.0 if worker < 2 else 1000.0)
-    run = Run(pool, {"a": 6})
-    assert run().exit_code == 0
-    assert pool.dropped == {2, 3}
-    assert pool.now < 20
-
-
-def test_a_stop_drains_and_says_incomplete():
-    pool = FakePool(2)
-    run = Run(pool, {"a": 50})
-    pool.call_at(10.2, run.driver.stop)
-    outcome = run()
-    assert outcome.exit_code == 75
-    assert not outcome.complete
-    assert pool.now < 13
-    assert 0 < len(run.done()["a"]) < 50
-    assert not run.account.running
-
-
-def test_a_second_stop_does_not_wait():
-    pool = FakePool(2, fault=lambda worker, assignment, attempt: Fault("hang"))
-    pool.drain = lambda: None  # workers that do not answer
-    run = Run(pool, {"a": 50})
-    pool.call_at(10.0, run.driver.stop)
-    pool.call_at(12.0, run.driver.stop)
-    assert run().exit_code == 75
-    assert pool.now < 14
-
-
-def test_a_drain_waits_for_a_worker_only_so_long():
-    pool = FakePool(2, fault=lambda worker, assignment, attempt: Fault("hang"))
-    pool.drain = lambda: None
-    run = Run(pool, {"a": 50})
-    pool.call_at(10.0, run.driver.stop)
-    assert run().exit_code == 75
-    assert DRAIN_GRACE <= pool.now - 10 < DRAIN_GRACE + 3
-
-
-def test_a_stop_before_any_worker_is_ready_ends_at_once():
-    pool = FakePool(2, ready_after=lambda worker: 1000.0)
-    run = Run(pool, {"a": 5})
-    pool.call_at(1.5, run.driver.stop)
-    assert run().exit_code == 75
-    assert pool.now < 5
-
-
-def test_a_drain_that_finds_all_done_is_complete():
-    pool = FakePool(1)
-    run = Run(pool, {"a": 1})
-    pool.drain = lambda: None
-    pool.call_at(3.5, run.driver.stop)  # during the reduction
-    assert run().exit_code == 0
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_random_faults_lose_nothing_and_double_nothing(seed):
     generator = random.Random(seed)
@@ -472,9 +276,3 @@ def test_what_only_lacks_its_reduction_is_reduced_and_what_has_results_is_not():
     assert run().exit_code == 0
     assert [receipt.assignment for receipt in run.notebook.receipts] == [reduction("a")]
     assert run.account.tallies["sweep/a"].reduced
-
-
-def test_a_long_wait_for_workers_is_explained():
-    run = Run(FakePool(1, ready_after=lambda worker: 130.0), {"a": 1})
-    assert run().exit_code == 0
-    assert [note.split(":")[0] for note in run.notebook.notes] == ["no worker for 60 s"] * 2

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from driven import Notebook
 from fake_pool import FakePool
 from local_pool import LocalPool
-from test_driver import Notebook
 from test_nights import Clock, NoPool
 from test_run import Lines
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
+from driven import Run
 from fake_pool import FakePool, Fault
 from local_pool import LocalPool
-from test_driver import Run
 
 from cluster.cli import main
 from cluster.display import Silence
