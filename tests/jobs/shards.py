@@ -7,11 +7,16 @@ import torch
 from fid.extractors import Features
 from jobs.compute.assignment import Assignment
 from jobs.compute.worker import WorkerState
+from jobs.digests import add_digests
 from jobs.models import build
 from jobs.paths import SweepPaths, extractor_key
+from jobs.planning.plan import plan
 from jobs.specs.configuration import Configuration, Extractor, Model
 from jobs.specs.samplers import PredictorCorrector
 from jobs.specs.sections import Resources
+from jobs.storage.features import committed_features
+from jobs.storage.images import committed_images
+from jobs.storage.ledger import scan
 from jobs.store_local import LocalStore
 from jobs.work.perform import perform
 from sdesampling.analytic import GaussianNetwork
@@ -49,6 +54,9 @@ def configuration(**changes):
         "published": (),
     }
     return Configuration(**(values | changes))
+
+
+CONFIGURATION = configuration()
 
 
 class Sums:
@@ -118,6 +126,9 @@ def paths(configuration):
     return SweepPaths(configuration.sweep).configuration(configuration.fingerprint)
 
 
+PATHS = paths(CONFIGURATION)
+
+
 def prepare(store, configuration):
     store.put(paths(configuration).spec, configuration.to_json().encode())
 
@@ -132,3 +143,27 @@ def perform_slowly(root, first, last, pause):
     torch.set_num_threads(1)
     store = LocalStore(root)
     sample(store, configuration(), range(first, last), Worker(pause=pause))
+
+
+def new_store(root, chosen=CONFIGURATION):
+    store = LocalStore(root)
+    prepare(store, chosen)
+    return store
+
+
+def run_all(store, chosen=CONFIGURATION):
+    for shard in plan(chosen, scan(store, paths(chosen), [KEY]).done):
+        sample(store, chosen, shard)
+
+
+def outcome(store, chosen=CONFIGURATION):
+    """Digests of all pixels and all features, from the files."""
+    where = paths(chosen)
+    ledger = scan(store, where, [KEY])
+    assert not ledger.damaged
+    images = [block for m in ledger.images for block in committed_images(store, where.images, m)]
+    features = [
+        block for m in ledger.features[KEY] for block in committed_features(store, where.features(KEY), m)
+    ]
+    count = sum(len(block.index) for block in images)
+    return add_digests(b.digest for b in images), add_digests(b.digest for b in features), count

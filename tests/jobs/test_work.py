@@ -1,80 +1,39 @@
 """Shards: the same bits however the work was cut, stopped, killed or repeated."""
 
 import multiprocessing
-import pickle
 import random
 import signal
-import time
 from contextlib import suppress
-from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
-from shards import KEY, Context, Worker, configuration, paths, perform_slowly, prepare, sample
-from storage import EXECUTION
+from shards import (
+    CONFIGURATION,
+    KEY,
+    PATHS,
+    Context,
+    Worker,
+    configuration,
+    new_store,
+    outcome,
+    perform_slowly,
+    run_all,
+    sample,
+)
 
 from jobs.compute.assignment import Drained
-from jobs.compute.sampling import INTERVAL, SHARE
-from jobs.digests import add_digests
 from jobs.planning.plan import plan
 from jobs.storage.commit import OverlapError, data_name
 from jobs.storage.features import committed_features
-from jobs.storage.images import BadImagesError, committed_images
+from jobs.storage.images import committed_images
 from jobs.storage.ledger import scan
-from jobs.storage.snapshots import Progress, Snapshots
-from jobs.store_local import LocalStore
-from sdesampling.samplers import NonFiniteStateError, State
 
-CONFIGURATION = configuration()
-PATHS = paths(CONFIGURATION)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
 def store(tmp_path):
     return new_store(tmp_path / "store")
-
-
-def new_store(root, chosen=CONFIGURATION):
-    store = LocalStore(root)
-    prepare(store, chosen)
-    return store
-
-
-def run_all(store, chosen=CONFIGURATION):
-    for shard in plan(chosen, scan(store, paths(chosen), [KEY]).done):
-        sample(store, chosen, shard)
-
-
-def outcome(store, chosen=CONFIGURATION):
-    """Digests of all pixels and all features, from the files."""
-    where = paths(chosen)
-    ledger = scan(store, where, [KEY])
-    assert not ledger.damaged
-    images = [block for m in ledger.images for block in committed_images(store, where.images, m)]
-    features = [
-        block for m in ledger.features[KEY] for block in committed_features(store, where.features(KEY), m)
-    ]
-    count = sum(len(block.index) for block in images)
-    return add_digests(b.digest for b in images), add_digests(b.digest for b in features), count
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    store = new_store(tmp_path_factory.mktemp("undisturbed"))
-    run_all(store)
-    torch.set_num_threads(threads)
-    return outcome(store)
 
 
 @pytest.fixture
@@ -156,121 +115,6 @@ def test_a_shard_stopped_after_each_single_step_comes_to_its_end(store, undistur
     ledger = scan(store, PATHS, [KEY])
     assert ledger.snapshots == 0
     assert spent == ledger.images[0].evaluations
-
-
-def test_snapshots_of_another_shard_size_are_used(store, undisturbed):
-    with pytest.raises(Drained):
-        sample(store, CONFIGURATION, range(24), context=Context(9 + 5))
-    receipt = sample(store, CONFIGURATION, range(16))
-    assert len(receipt.notes) == 2  # one group finished, one in the middle
-    assert receipt.evaluations < 8 * 16
-    sample(store, CONFIGURATION, range(16, 24))
-    assert outcome(store) == undisturbed
-
-
-def test_snapshots_are_written_as_time_goes_by(store, undisturbed, monkeypatch):
-    chosen = configuration(snapshot_every=0.0001)
-    prepare(store, chosen)
-    saved = []
-    save = Snapshots.save
-    monkeypatch.setattr(Snapshots, "save", lambda *given: saved.append(given) or save(*given))
-    sample(store, chosen, range(24))
-    assert len(saved) > 20
-    assert scan(store, PATHS, [KEY]).snapshots == 0
-    assert outcome(store) == undisturbed
-
-
-def at_risk(store, monkeypatch, chosen, step, snapshot, shards=(range(24),)):
-    """Seconds of work without a snapshot after each step; steps and snapshots take so many by the clock.
-
-    One worker does the shards.
-    """
-    prepare(store, chosen)
-    seconds, saved, found = [0.0], [0.0], []
-    monkeypatch.setattr("jobs.compute.sampling.time.monotonic", lambda: seconds[0])
-    save = Snapshots.save
-
-    def slow_save(*given):
-        seconds[0] += snapshot
-        save(*given)
-
-    monkeypatch.setattr(Snapshots, "save", slow_save)
-
-    class Slow(Worker):
-        def sampler(self, store, configuration):
-            sampler = super().sampler(store, configuration)
-            advance = sampler.step
-
-            def slow_step(state, noise):
-                seconds[0] += step
-                found.append(seconds[0] - saved[0])
-                return advance(state, noise)
-
-            sampler.step = slow_step
-            return sampler
-
-    class Watch(Context):
-        def saved(self):
-            super().saved()
-            saved[0] = seconds[0]
-
-    worker = Slow()
-    for shard in shards:
-        sample(store, chosen, shard, worker, Watch())
-    assert len(found) == 24  # three groups of eight steps
-    return found
-
-
-def test_what_a_sigkill_could_cost_is_never_more_than_the_interval_and_a_step(store, monkeypatch):
-    found = at_risk(store, monkeypatch, configuration(snapshot_every=3.0), step=1.0, snapshot=0.0)
-    assert max(found) == 3.0
-    assert found.count(1.0) == 8
-
-
-@pytest.mark.parametrize(("snapshot", "expected"), [(0.125, 60.0), (2.0, 400.0)])
-def test_snapshots_that_take_long_come_less_often_unless_the_spec_says_when(
-    store, monkeypatch, snapshot, expected
-):
-    """By itself an interval of 60 s becomes 200 times what the last snapshot took."""
-    found = at_risk(store, monkeypatch, configuration(snapshot_every=None), step=20.0, snapshot=snapshot)
-    first, *others = [before for before, after in pairwise(found) if after < before]
-    assert first == 60.0
-    assert others == [expected] * len(others)
-    assert others
-
-
-def test_the_first_snapshot_of_a_large_state_waits_until_its_likely_cost_is_small_too(store, monkeypatch):
-    """x, its mean and the pixels of a stage: 8 images of 1x4x4 each, as float32 and as bytes, 1,152 bytes."""
-    monkeypatch.setattr("jobs.compute.sampling.PACE", 1152)
-    found = at_risk(store, monkeypatch, configuration(snapshot_every=None), step=40.0, snapshot=0.125)
-    first, *others = [before for before, after in pairwise(found) if after < before]
-    assert first == 200.0
-    assert others == [80.0] * 9
-
-
-def test_what_a_snapshot_took_is_remembered_for_the_next_shard(store, monkeypatch):
-    shards = (range(8), range(8, 24))
-    chosen = configuration(snapshot_every=None)
-    found = at_risk(store, monkeypatch, chosen, step=20.0, snapshot=1.0, shards=shards)
-    assert [before for before, after in pairwise(found) if after < before] == [60.0, 100.0, 200.0]
-
-
-def test_an_interval_that_is_written_is_kept(store, monkeypatch):
-    found = at_risk(store, monkeypatch, configuration(snapshot_every=40.0), step=20.0, snapshot=9.0)
-    assert max(found) == 40.0
-
-
-def test_a_snapshot_costs_less_than_its_share_of_the_interval(tmp_path):
-    """The state of 1,024 images of 64x64 colour: x and its mean. In CPU time: others use the machine."""
-    tensors = {name: torch.randn(1024, 3, 64, 64) for name in ("x", "mean")}
-    store = LocalStore(tmp_path)
-    snapshots = Snapshots(store, PATHS.snapshots, CONFIGURATION.fingerprint, EXECUTION, "a" * 32)
-    seconds = []
-    for step in range(3):
-        began = time.process_time()
-        snapshots.save(Progress(range(1024), State(step, tensors, 0)))
-        seconds.append(time.process_time() - began)
-    assert min(seconds) < SHARE * INTERVAL
 
 
 def files(store):
@@ -414,86 +258,6 @@ def test_a_range_planned_on_an_outdated_ledger_is_refused_before_any_work(store)
     assert worker.samplers == 0
 
 
-def test_a_sampler_that_diverges_fails_by_name(store):
-    class Broken(Worker):
-        def sampler(self, store, configuration):
-            sampler = super().sampler(store, configuration)
-            sampler.finish = lambda state: torch.full((8, 1, 4, 4), float("nan"))
-            return sampler
-
-    with pytest.raises(BadImagesError, match=r"reverse diffusion / PC8 \(.*\), samples \[0, 8\), step 3"):
-        sample(store, CONFIGURATION, range(16), Broken())
-    assert scan(store, PATHS, [KEY]).done == []
-
-
-def test_a_state_that_is_not_finite_fails_at_its_step(store):
-    class Broken(Worker):
-        def sampler(self, store, configuration):
-            sampler = super().sampler(store, configuration)
-
-            def check(state):
-                if state.step == 2:
-                    raise NonFiniteStateError("x is not finite")
-
-            sampler.check_finite = check
-            return sampler
-
-    with pytest.raises(BadImagesError, match=r"step 2: x is not finite"):
-        sample(store, CONFIGURATION, range(16), Broken())
-
-
-class Small(Worker):
-    """Memory suffices for so many samples at once."""
-
-    def __init__(self, most, error):
-        super().__init__()
-        self._most = most
-        self._error = error
-
-    def sampler(self, store, configuration):
-        sampler = super().sampler(store, configuration)
-        step = sampler.step
-        at_once = self.execution(configuration).micro_batch
-
-        def short(state, noise):
-            if at_once > self._most and state.step == 5:
-                raise self._error
-            return step(state, noise)
-
-        sampler.step = short
-        return sampler
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        MemoryError(),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
-    ],
-)
-def test_short_of_memory_the_micro_batch_is_halved_and_markers_say_so(store, error):
-    worker = Small(2, error)
-    receipt = sample(store, CONFIGURATION, range(16), worker)
-    assert [note.rpartition(" ")[2] for note in receipt.notes] == ["4", "2"]
-    (marker,) = scan(store, PATHS, [KEY]).images
-    assert marker.execution.micro_batch == 2
-    assert receipt.evaluations > marker.evaluations  # what was lost is counted as spent
-    sample(store, CONFIGURATION, range(16, 24), worker)
-    assert worker.execution(CONFIGURATION).micro_batch == 2  # remembered, not found out again
-    assert scan(store, PATHS, [KEY]).snapshots == 0
-
-
-def test_short_of_memory_for_a_single_sample_is_a_failure(store):
-    with pytest.raises(MemoryError):
-        sample(store, CONFIGURATION, range(16), Small(0, MemoryError()))
-
-
-def test_other_errors_of_pytorch_are_not_taken_for_lack_of_memory(store):
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        sample(store, CONFIGURATION, range(16), Small(4, RuntimeError("shapes do not match")))
-
-
 def test_a_configuration_that_was_altered_in_the_store_is_refused(store):
     text = store.get(PATHS.spec).replace(b'"seed": 1', b'"seed": 2')
     store.put(PATHS.spec, text)
@@ -506,13 +270,3 @@ def test_progress_counts_up_to_what_the_receipt_says(store):
     receipt = sample(store, CONFIGURATION, range(16), context=context)
     assert context.reports == sorted(context.reports)
     assert context.reports[-1] == (receipt.images, receipt.evaluations)
-
-
-def test_receipts_stay_small_however_many_groups_were_resumed(store):
-    chosen = configuration(group_size=1, samples=24, shard_size=24)
-    prepare(store, chosen)
-    with pytest.raises(Drained):
-        sample(store, chosen, range(24), context=Context(24 * 9 - 3))
-    receipt = sample(store, chosen, range(24))
-    assert receipt.notes[0] == "groups found finished in snapshots: 23"
-    assert len(pickle.dumps(receipt)) < 1024
