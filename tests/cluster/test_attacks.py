@@ -25,6 +25,8 @@ from cluster.run import run_sweep
 from fid.extractors import load_extractor
 from jobs import bounds
 from jobs.inputs.datasets import DatasetError, read_dataset
+from jobs.report import render_table
+from jobs.scores.results import SweepResults
 from jobs.storage.features import read_features
 from jobs.storage.images import decode_png, read_images
 from jobs.storage.queue_state import read_queue
@@ -120,14 +122,25 @@ def test_labels_of_the_table_are_text_wherever_they_lead(store, tmp_path):
     from jobs.planning.specfile import load_spec
     from jobs.planning.sweep import expand
 
-    levels = "{'../../../x': {}, '<script>alert(1)</script>': {seed: 1}}"
+    levels = "{'../../../x': {}, '<script>alert(1)</script>': {seed: 1}, ':cat: [/b]': {seed: 2}}"
     path = tmp_path / "labels.yaml"
     path.write_text(f"name: labels\n{BASE}sweep: {{axes: {{r: {levels}}}}}\n")
     sweep = expand(load_spec(path))
     assert run_sweep(store, sweep, LocalPool(store).open, Lines(), ["sdesweep"]).exit_code == 0
     page = store.get("labels/report/index.html").decode()
     assert "<script>alert(1)" not in page
+    results = SweepResults.model_validate_json(store.get("labels/results.json"))
+    assert ":cat: [/b]" in render_table(results, colour=True)
     assert {entry.name for entry in tmp_path.iterdir()} == {"labels.yaml", "store"}
+
+
+def test_labels_of_a_plan_are_no_markup(plan):
+    code, output = plan(
+        f"name: x\n{BASE}sweep: {{axes: {{r: {{'[/b]': {{}}, ':cat: [red]': {{seed: 1}}}}}}}}\n"
+    )
+    assert code == 0
+    assert "[/b]" in output
+    assert ":cat: [red]" in output
 
 
 def test_a_spec_of_a_million_configurations_is_counted_and_never_made(plan):

@@ -34,6 +34,15 @@ def test_help_and_command_loading_wait_for_no_heavy_library():
     assert done.stdout.strip() == "[]"
 
 
+def test_output_that_nobody_reads_ends_a_command_without_a_word():
+    """As `sdesweep ... | head` does; nor is it taken for the exit code of a failure."""
+    command = [sys.executable, "-m", "cluster.cli", "version"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
+
+
 def test_a_wrong_spec_names_every_problem(call, spec):
     spec.write_text(spec.read_text().replace("samples: 40", "samples: 0\nsedd: 3"))
     code, output, errors = call("plan", spec)

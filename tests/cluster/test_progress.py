@@ -132,6 +132,19 @@ def test_the_live_table_names_configurations_and_keeps_notes(account):
     assert "2/10" in text
 
 
+class Closed(io.StringIO):
+    """A pipe whose reader has gone."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+def test_a_run_goes_on_when_nobody_reads_its_lines_any_more():
+    with open_display(Console(file=Closed()), quiet=False) as display:
+        display.note("first")
+        display.note("second")
+
+
 @pytest.mark.parametrize(
     ("terminal", "quiet", "kind"),
     [(True, False, LiveTable), (False, False, PlainLines), (True, True, Silence)],

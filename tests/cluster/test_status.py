@@ -86,3 +86,19 @@ def test_status_says_when_the_window_opens(store, make_sweep):
 def test_intervals_that_are_none_are_refused(filled, every):
     result = CliRunner().invoke(main, ["status", "tiny", "--store", filled.url, "--watch", "--every", every])
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "command", "what"),
+    [
+        ("tiny/runs/20990101T000000-0.json", ["status", "tiny"], "record of a run"),
+        ("tiny/runs/20990101T000000-0.json", ["events", "tiny"], "record of a run"),
+        ("queues/night.json", ["queue", "show", "night"], "queue"),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_remedy(filled, call, file, command, what):
+    filled.put(file, b'{"version": 2}')
+    code, _, errors = call(*command, "--store", filled.url)
+    assert code == 2
+    assert f"{file} in the store {filled.url} is no {what} that this version knows" in errors
+    assert "; remove it, " in errors
