@@ -109,6 +109,14 @@ def test_every_module_says_what_it_holds():
     assert silent == []
 
 
+@pytest.mark.parametrize("package", ["jobs", "cluster"])
+def test_the_page_names_every_module(package: str):
+    """A stranger looks there for the room of a change."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    known = [path for path in modules(package) if path.name != "__init__.py" and path.parent.name != "cli"]
+    assert [str(path.relative_to(ROOT)) for path in known if f"`{path.name}`" not in page] == []
+
+
 def test_the_check_finds_what_it_looks_for(tmp_path: Path):
     (tmp_path / "module.py").write_text(
         "import ray.util\n"
