@@ -163,5 +163,5 @@ def check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise StoreError(
             f"the store refuses the name {name!r}: between slashes must be letters, digits, '.', '_'"
-            " and '-', beginning with a letter, a digit or '_'"
+            " and '-', 251 at most, beginning with a letter, a digit or '_'"
         )

@@ -43,6 +43,13 @@ def test_output_that_nobody_reads_ends_a_command_without_a_word():
     assert process.wait() == 141
 
 
+def test_a_locale_that_lacks_a_character_is_no_reason_to_fail():
+    code = "import click, cluster.cli as c; c.main.command('say')(lambda: click.echo('± †')); c.main(['say'])"
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
+    assert (done.returncode, done.stdout.strip()) == (0, b"\xb1 \\u2020")
+
+
 def test_a_wrong_spec_names_every_problem(call, spec):
     spec.write_text(spec.read_text().replace("samples: 40", "samples: 0\nsedd: 3"))
     code, output, errors = call("plan", spec)
