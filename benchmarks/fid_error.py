@@ -24,7 +24,7 @@ from jobs.inputs.datasets import read_digits
 from jobs.models.catalog import WEIGHTS
 from sdesampling.models import load_model
 from sdesampling.noise import NoiseStream
-from sdesampling.samplers import build_sampler
+from sdesampling.samplers import build_sampler, run
 
 Draw = Callable[[int], np.ndarray]  # number of the draw -> features (rows, dimension)
 BOOTSTRAPPED = 10  # draws whose own errors are computed
@@ -41,7 +41,7 @@ def generated(rows: int) -> Draw:
 
     def draw(number: int) -> np.ndarray:
         noise = NoiseStream(0, 0, range(number * rows, (number + 1) * rows))
-        images = sampler.finish(sampler.step(sampler.init(noise), noise))
+        images = sampler.finish(run(sampler, noise))
         return features((images * 255).floor().clamp(0, 255).to(torch.uint8).numpy())
 
     return draw

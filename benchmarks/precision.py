@@ -25,7 +25,7 @@ from jobs.planning.submission import FLOAT32_BELOW
 from jobs.storage.images import quantise
 from sdesampling.models import load_model
 from sdesampling.noise import NoiseStream
-from sdesampling.samplers import build_sampler
+from sdesampling.samplers import build_sampler, run
 from sdesampling.score import ScoreModel
 from sdesampling.sde import per_sample
 
@@ -110,10 +110,7 @@ def sample(model: ScoreModel, samples: int, steps: int, snr: float, seed: int) -
     sampler = build_sampler("predictor_corrector", model, steps=steps, snr=snr)
     found = []
     for first in range(0, samples, GROUP):
-        noise = NoiseStream(seed, 0, range(first, min(first + GROUP, samples)))
-        state = sampler.init(noise)
-        for _ in range(sampler.steps):
-            state = sampler.step(state, noise)
+        state = run(sampler, NoiseStream(seed, 0, range(first, min(first + GROUP, samples))))
         found.append(quantise(sampler.finish(state), "floor", f"from {first} on", final=True)[0])
     return torch.cat(found)
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sdesampling.networks import build_network
 from sdesampling.noise import NoiseStream
-from sdesampling.samplers import build_sampler
+from sdesampling.samplers import State, build_sampler
 from sdesampling.score import ScoreModel, in_micro_batches
 from sdesampling.sde import VE
 
@@ -87,7 +87,7 @@ def main() -> None:
     steps = iter(range(1, 1000))
 
     def step() -> None:
-        sampler.step(type(state)(next(steps), state.tensors), noise)  # other noise every time
+        sampler.step(State(next(steps), state.tensors), noise)  # other noise every time
 
     evaluations()
     step()

@@ -96,9 +96,11 @@ class KernelDensityNetwork(MixtureNetwork):
     """A small data set, (images, *shape), each image a normal of standard deviation `bandwidth`.
 
     With a bandwidth near 0 samplers give back the images themselves, the limit of a perfectly trained
-    network.
+    network. Raises ValueError for bandwidths that are not positive.
     """
 
     def __init__(self, sde: SDE, images: Tensor, bandwidth: float) -> None:
+        if not bandwidth > 0:
+            raise ValueError(f"bandwidth = {bandwidth}: must be positive")
         each = torch.ones(len(images), dtype=images.dtype)
         super().__init__(sde, each / len(images), images, each * bandwidth)

@@ -26,7 +26,7 @@ class Instant(NamedTuple):
 
 def at_time(sde: VP, t: float) -> Instant:
     """The instant of a time in (0, 1]."""
-    log_alpha = -0.25 * t**2 * (sde.beta_max - sde.beta_min) - 0.5 * t * sde.beta_min
+    log_alpha = sde.log_mean_coefficient(t)
     variance = -math.expm1(2 * log_alpha)
     return Instant(t, math.exp(log_alpha), math.sqrt(variance), log_alpha - 0.5 * math.log(variance))
 

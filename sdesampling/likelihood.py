@@ -14,7 +14,6 @@ from torch import Tensor
 from sdesampling.choices import one_of
 from sdesampling.dormand_prince import DormandPrince
 from sdesampling.noise import Noise, Purpose
-from sdesampling.samplers.ode import continuous
 from sdesampling.score import ScoreModel
 
 Trace = Literal["rademacher", "gaussian", "exact"]
@@ -80,7 +79,7 @@ def likelihood(
         )
     if not 0 < eps < model.sde.T:
         raise ValueError(f"eps = {eps}: must be in (0, 1)")
-    model = continuous(model)
+    model = model.at_continuous_times()
     divergence = _divergence(trace, images, noise)
     data = (images * 2 - 1 if model.centered else images).to(model.dtype)
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -64,8 +64,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
     """
     config = read_config(path)
     networks = blank_networks(config)
-    with safe_open(path, framework="pt", device=str(device)) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+    tensors = load_file(path, device=str(device))
     check_tensors(str(path), tensors, _tensors_of(networks))
     for role, network in networks.items():
         prefix = f"{role}."

@@ -141,7 +141,12 @@ class ScoreModel:
         return self._like(self.sde.with_steps(steps), self.continuous, self.scales, labels)
 
     def at_continuous_times(self) -> "ScoreModel":
-        """The same network asked as one trained in continuous time; its count starts at 0."""
+        """The same network asked as one trained in continuous time; its count starts at 0.
+
+        Raises ValueError for discretely trained VE networks, which are told indices of scales.
+        """
+        if not self.continuous and isinstance(self.sde, VE):
+            raise ValueError("a discretely trained VE network has no score between its scales")
         return self._like(self.sde, True, None, self.labels)
 
     def _like(self, sde: SDE, continuous: bool, scales: int | None, labels: Labels) -> "ScoreModel":

@@ -11,6 +11,8 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from sdesampling.choices import one_of
+
 Normalisation = Literal["batch", "spectral", "none"]
 
 
@@ -70,8 +72,7 @@ class DCGANDiscriminator(nn.Module):
         normalisation: Normalisation = "batch",
     ) -> None:
         super().__init__()
-        if normalisation not in get_args(Normalisation):
-            raise ValueError(f"normalisation: {normalisation!r} is not one of {get_args(Normalisation)}")
+        one_of("normalisation", normalisation, get_args(Normalisation))
         self._normalisation = normalisation
         bias = normalisation != "batch"
         layers: list[nn.Module] = []

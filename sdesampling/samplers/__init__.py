@@ -50,13 +50,9 @@ def build_sampler(
     """
     sampler = _checked(kind, hyper_parameters)
     wanted = inspect.signature(sampler.__init__).parameters["model"].annotation
-    if (
-        inspect.isclass(wanted)
-        and not getattr(wanted, "_is_protocol", False)
-        and not isinstance(model, wanted)
-    ):
+    if not isinstance(model, wanted):
         raise ValueError(f"sampler {kind!r} works on a {wanted.__name__}, not on a {type(model).__name__}")
-    built = sampler(model, **hyper_parameters)  # type: ignore[call-arg]  # every kind has its own signature
+    built = sampler(model, **hyper_parameters)
     known = getattr(model, "classes", None)
     if known is None and classes is not None:
         raise ValueError(f"classes = {list(classes)}: the model is not class-conditional")

@@ -87,6 +87,10 @@ class Sampler(ABC):
 class SamplerKind(Sampler):
     """A sampler that is built by the name of its kind from a model and hyper-parameters."""
 
+    @abstractmethod
+    def __init__(self, model: Any, **hyper_parameters: Any) -> None:
+        """Every kind names its own hyper-parameters; the annotation of `model` says what it works on."""
+
     @classmethod
     @abstractmethod
     def planned_evaluations(cls, **hyper_parameters: Any) -> int:

@@ -22,11 +22,13 @@ class ClassConditional(Sampler):
     sampler: asks `model` with the classes that are set in it for the time of a call.
     classes: numbers of classes in the order in which they are taken.
 
-    Raises ValueError for classes that the model does not have, and for chains of several images.
+    Raises ValueError for models without classes, for classes that a model does not have, and for chains of
+    several images.
     """
 
     def __init__(self, sampler: Sampler, model: ScoreModel | LatentDecoder, classes: Sequence[int]) -> None:
-        assert model.classes is not None
+        if model.classes is None:
+            raise ValueError(f"classes = {list(classes)}: the model is not class-conditional")
         wrong = [number for number in classes if not 0 <= number < model.classes]
         if wrong or not classes:
             raise ValueError(f"classes = {list(classes)}: must be among 0 to {model.classes - 1}, and some")

@@ -101,23 +101,37 @@ class DDLS(SamplerKind):
         std = math.sqrt(step_size) * self.noise_scale
         moved = z - step_size / 2 * gradient + std * self._normal(noise, Purpose.LANGEVIN, state.step)
         if self.metropolis:
-            new_energy, new_gradient = self.energy_and_gradient(moved)
+            tensors |= self._accept_or_reject(state, noise, moved, energy, gradient)
             evaluations += 1
-            there = (moved - z + step_size / 2 * gradient).square().sum(dim=1)
-            back = (z - moved + step_size / 2 * new_gradient).square().sum(dim=1)
-            log_ratio = (energy - new_energy) / self.noise_scale**2 + (there - back) / (2 * std**2)
-            u = noise.uniform(Purpose.METROPOLIS, state.step, (), z.dtype)[:: self.kept]
-            accepted = u.log() <= log_ratio  # false for a proposal whose energy is NaN
-            moved = torch.where(accepted[:, None], moved, z)
-            tensors["energy"] = torch.where(accepted, new_energy, energy)
-            tensors["gradient"] = torch.where(accepted[:, None], new_gradient, gradient)
-            tensors["accepted"] = tensors["accepted"] + accepted
-        tensors["z"] = moved
+        else:
+            tensors["z"] = moved
         tensors["energy_trace"] = tensors["energy_trace"].clone()
         tensors["energy_trace"][:, state.step] = energy
         if self.kept > 1:
-            tensors["kept"] = self._keep(tensors["kept"], moved, state.step + 1)
+            tensors["kept"] = self._keep(tensors["kept"], tensors["z"], state.step + 1)
         return State(state.step + 1, tensors, evaluations)
+
+    def _accept_or_reject(
+        self, state: State, noise: Noise, moved: Tensor, energy: Tensor, gradient: Tensor
+    ) -> dict[str, Tensor]:
+        """The state's tensors after each chain took its proposal or stayed (MALA, Roberts & Tweedie 1996).
+
+        energy, gradient: at the present z; one evaluation finds those at the proposals `moved`.
+        """
+        z, step_size = state.tensors["z"], self.step_size_at(state.step)
+        std = math.sqrt(step_size) * self.noise_scale
+        new_energy, new_gradient = self.energy_and_gradient(moved)
+        there = (moved - z + step_size / 2 * gradient).square().sum(dim=1)
+        back = (z - moved + step_size / 2 * new_gradient).square().sum(dim=1)
+        log_ratio = (energy - new_energy) / self.noise_scale**2 + (there - back) / (2 * std**2)
+        u = noise.uniform(Purpose.METROPOLIS, state.step, (), z.dtype)[:: self.kept]
+        accepted = u.log() <= log_ratio  # false for a proposal whose energy is NaN
+        return {
+            "z": torch.where(accepted[:, None], moved, z),
+            "energy": torch.where(accepted, new_energy, energy),
+            "gradient": torch.where(accepted[:, None], new_gradient, gradient),
+            "accepted": state.tensors["accepted"] + accepted,
+        }
 
     def finish(self, state: State) -> Tensor:
         z = state.tensors["z"]

@@ -19,7 +19,6 @@ from sdesampling.exponential_integrator import (
 )
 from sdesampling.noise import Noise, Purpose
 from sdesampling.samplers.base import SamplerKind, State
-from sdesampling.samplers.ode import continuous
 from sdesampling.score import ScoreModel
 from sdesampling.sde import VP
 
@@ -91,7 +90,7 @@ class DPMSolver(SamplerKind):
         for name, value in (("rtol", rtol), ("atol", atol)):
             if not value > 0:
                 raise ValueError(f"{name} = {value}: must be positive")
-        self.model = continuous(model)
+        self.model = model.at_continuous_times()
         self.sde = model.sde
         self.algorithm: Algorithm = algorithm
         self.method = method

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from sdesampling.noise import Noise, Purpose
 from sdesampling.samplers.base import SamplerKind, State
-from sdesampling.samplers.ode import continuous
 from sdesampling.score import ScoreModel
 from sdesampling.sde import VE, per_sample
 
@@ -60,7 +59,7 @@ class EDM(SamplerKind):
             if not value >= 0:
                 raise ValueError(f"{name} = {value}: must be at least 0")
         self.discrete = isinstance(model.sde, VE) and not model.continuous
-        self.model = model.with_steps(model.scales) if self.discrete else continuous(model)
+        self.model = model.with_steps(model.scales) if self.discrete else model.at_continuous_times()
         self.steps = steps
         self.s_churn, self.s_noise = s_churn, s_noise
         self.s_tmin, self.s_tmax = s_tmin, math.inf if s_tmax is None else s_tmax

@@ -1,6 +1,6 @@
 """The control of pure noise: images that know nothing of any data, the far end of every score."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -8,6 +8,7 @@ from sdesampling.noise import Noise, Purpose
 from sdesampling.samplers.base import SamplerKind, State
 
 
+@runtime_checkable
 class Shaped(Protocol):
     """Anything that knows the shape of its images, such as a ScoreModel or a LatentModel."""
 

@@ -11,7 +11,7 @@ from sdesampling.noise import Noise, Purpose
 from sdesampling.predictors import ReverseDiffusion
 from sdesampling.samplers.base import SamplerKind, State
 from sdesampling.score import ScoreModel
-from sdesampling.sde import VE, per_sample
+from sdesampling.sde import per_sample
 
 METHODS = ("dormand_prince", "euler", "heun")
 TYPICAL_EVALUATIONS = 450  # of Dormand-Prince at tolerances of 1e-5 on networks of score_sde
@@ -53,13 +53,15 @@ class ProbabilityFlowODE(SamplerKind):
         denoise: bool = True,
     ) -> None:
         self.planned_evaluations(method=method, steps=steps)
-        self.model = continuous(model)
+        self.model = model.at_continuous_times()
         self.method = method
         self.steps = steps
         self.solver = DormandPrince(rtol, atol, error_norm)
         self.eps = model.sde.sampling_eps if eps is None else eps
         if not 0 < self.eps < model.sde.T:
             raise ValueError(f"eps = {self.eps}: the last time must be in (0, 1)")
+        if denoise:
+            ReverseDiffusion().check(model.sde)
         if not temperature > 0:
             raise ValueError(f"temperature = {temperature}: must be positive")
         if interpolate is not None and interpolate < 2:
@@ -155,13 +157,6 @@ class ProbabilityFlowODE(SamplerKind):
         return {"t": following, "y": y + step * slope}
 
 
-def continuous(model: ScoreModel) -> ScoreModel:
-    """The model asked at continuous times. Raises ValueError for discretely trained VE networks."""
-    if not model.continuous and isinstance(model.sde, VE):
-        raise ValueError("ode: a discretely trained VE network has no score between its scales")
-    return model.at_continuous_times()
-
-
 def drift(model: ScoreModel, t: Tensor, y: Tensor) -> Tensor:
     """dx/dt of the probability flow at y, float64, computed in float32; t: (batch,)."""
     return model.sde.reverse(model.score, probability_flow=True).sde(y.float(), t.float())[0].double()
@@ -184,7 +179,7 @@ def spherical(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
 
 def encode(model: ScoreModel, images: Tensor, solver: DormandPrince, eps: float | None = None) -> Tensor:
     """Latents x(1), float64, of images in [0, 1]: the flow run from eps to 1. decode() is its inverse."""
-    model = continuous(model)
+    model = model.at_continuous_times()
     x = images * 2 - 1 if model.centered else images
     start = model.sde.sampling_eps if eps is None else eps
     with torch.no_grad():
@@ -193,7 +188,7 @@ def encode(model: ScoreModel, images: Tensor, solver: DormandPrince, eps: float 
 
 def decode(model: ScoreModel, latents: Tensor, solver: DormandPrince, eps: float | None = None) -> Tensor:
     """Images, nominally in [0, 1], of latents x(1): the flow run from 1 to eps, without a denoising step."""
-    model = continuous(model)
+    model = model.at_continuous_times()
     end = model.sde.sampling_eps if eps is None else eps
     with torch.no_grad():
         x = solver.integrate(lambda t, y: drift(model, t, y), model.sde.T, end, latents).float()

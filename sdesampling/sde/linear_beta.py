@@ -1,12 +1,14 @@
 """What the VP and the sub-VP SDE share: a linear beta(t), the mean it gives, and the alphas of DDPM."""
 
 import math
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from sdesampling.sde.base import SDE, per_sample
+
+Time = TypeVar("Time", float, Tensor)
 
 
 class LinearBeta(SDE):
@@ -40,8 +42,8 @@ class LinearBeta(SDE):
         """beta(t), (batch,)."""
         return self.beta_min + t * (self.beta_max - self.beta_min)
 
-    def log_mean_coefficient(self, t: Tensor) -> Tensor:
-        """Logarithm of the mean coefficient: minus half the integral of beta up to t, (batch,)."""
+    def log_mean_coefficient(self, t: Time) -> Time:
+        """Logarithm of the mean coefficient, shaped as t: minus half the integral of beta up to t."""
         return -0.25 * t**2 * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min
 
     def mean_coefficient(self, t: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sdesampling.networks import build_network
@@ -50,9 +51,10 @@ def _case(file: str, name: str) -> dict[str, Tensor]:
 @cache
 def golden_network(name: str) -> nn.Module:
     """A small network that the golden numbers were computed with: its EMA weights."""
-    with safe_open(GOLDEN / f"samplers_{name}.safetensors", "pt") as file:
+    path = GOLDEN / f"samplers_{name}.safetensors"
+    with safe_open(path, "pt") as file:
         network = build_network("ncsnpp", **json.loads(file.metadata()["network"]))
-        network.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (not a dict)
+    network.load_state_dict(load_file(path))
     return network.eval()
 
 

@@ -65,6 +65,8 @@ def test_data_that_are_no_distribution_are_refused():
     with pytest.raises(ValueError, match="2 means, 1 weights, 2 stds"):
         MixtureNetwork(VE(), torch.ones(1), means, torch.ones(2))
     with pytest.raises(ValueError, match="stds: must be positive"):
+        MixtureNetwork(VE(), torch.full((2,), 0.5), means, torch.tensor([1.0, 0.0]))
+    with pytest.raises(ValueError, match=r"bandwidth = 0.0: must be positive"):
         KernelDensityNetwork(VE(), means, 0.0)
     with pytest.raises(ValueError, match=r"shape = \(2, 3\)"):
         GaussianNetwork(VE(), torch.zeros(2, 3), torch.ones(2, 3))

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from sdesampling.calibration import calibrate, fit
 from sdesampling.latent import LatentModel
 from sdesampling.noise import NoiseStream
-from sdesampling.samplers import build_sampler
+from sdesampling.samplers import build_sampler, run
 
 SEPARATION = 1.5  # of real and generated normal values of unit variance: the logit is 1.5 x - 1.125
 
@@ -91,10 +91,7 @@ def test_a_calibrated_critic_leads_to_the_data_and_an_uncalibrated_one_does_not(
         sampler = build_sampler(
             "ddls", model, steps=60, step_size=0.02, metropolis=True, calibration=calibration
         )
-        noise = NoiseStream(1, 0, range(4000))
-        state = sampler.init(noise)
-        for _ in range(sampler.steps):
-            state = sampler.step(state, noise)
+        state = run(sampler, NoiseStream(1, 0, range(4000)))
         spread[calibration is None] = float(state.tensors["z"].std())
         report = sampler.diagnostics(state)
         assert ("calibration_slope" in report) == (calibration is not None)

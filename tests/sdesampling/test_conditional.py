@@ -10,7 +10,7 @@ from sdesampling.calibration import calibrate
 from sdesampling.latent import LatentModel
 from sdesampling.networks import build_network
 from sdesampling.noise import NoiseStream
-from sdesampling.samplers import build_sampler, run
+from sdesampling.samplers import ClassConditional, build_sampler, run
 from sdesampling.score import ScoreModel
 from sdesampling.sde import VE, VP
 
@@ -67,7 +67,7 @@ def gan():
 )
 def test_samples_are_of_their_classes_whatever_the_sampler(sde, kind, hyper):
     model = score_model(sde)
-    model.micro_batch = 4
+    model.micro_batch = 16
     sampler = build_sampler(kind, model, **hyper)
     images = sampler.finish(run(sampler, NoiseStream(0, 0, range(7, 37))))
     values = images * 2 - 1 if model.centered else images
@@ -159,6 +159,8 @@ def test_what_makes_no_sense_is_refused():
     plain = GaussianNetwork(VE(), torch.zeros(1, 1, 1), torch.ones(1, 1, 1)).model()
     with pytest.raises(ValueError, match="not class-conditional"):
         build_sampler("edm", plain, classes=[0])
+    with pytest.raises(ValueError, match=r"classes = \[0\]: the model is not class-conditional"):
+        ClassConditional(build_sampler("edm", plain), plain, [0])
     with pytest.raises(ValueError, match="not there for chains or paths"):
         build_sampler("ode", score_model(), interpolate=2)
     with pytest.raises(ValueError, match="num_classes = 0"):

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from sdesampling.analytic import GaussianNetwork
 from sdesampling.noise import NoiseStream, RecordedNoise
-from sdesampling.samplers import build_sampler, planned_evaluations
+from sdesampling.samplers import build_sampler, planned_evaluations, run
 from sdesampling.sde import VE, VP, SubVP
 
 
@@ -27,16 +27,12 @@ def model(dtype=torch.float64):
     return GaussianNetwork(VP(), golden()["mu"][0].to(dtype), golden()["s0"][0].to(dtype)).model()
 
 
-def run(sampler):
-    noise = RecordedNoise([golden()["x_T"]])
-    state = sampler.init(noise)
-    for _ in range(sampler.steps):
-        state = sampler.step(state, noise)
-    return state
+def recorded():
+    return RecordedNoise([golden()["x_T"]])
 
 
 def solve(**hyper):
-    return run(build_sampler("dpm_solver", model(), **hyper)).tensors["x"]
+    return run(build_sampler("dpm_solver", model(), **hyper), recorded()).tensors["x"]
 
 
 def distance(**hyper):
@@ -107,7 +103,9 @@ def test_adaptive_errors_follow_the_tolerances(algorithm, order):
 
 
 def test_stages_of_the_adaptive_method_do_not_change_its_steps():
-    finals = [run(build_sampler("dpm_solver", model(), method="adaptive", steps=n)) for n in (1, 4, 50)]
+    finals = [
+        run(build_sampler("dpm_solver", model(), method="adaptive", steps=n), recorded()) for n in (1, 4, 50)
+    ]
     for state in finals[1:]:
         assert state.evaluations == finals[0].evaluations
         assert torch.equal(state.tensors["x"], finals[0].tensors["x"])
@@ -125,7 +123,7 @@ def test_stages_of_the_adaptive_method_do_not_change_its_steps():
 )
 def test_every_step_is_one_evaluation(hyper, denoise):
     sampler = build_sampler("dpm_solver", model(), denoise=denoise, **hyper)
-    noise = RecordedNoise([golden()["x_T"]])
+    noise = recorded()
     state = sampler.init(noise)
     for step in range(sampler.steps):
         assert state.evaluations == step
@@ -143,17 +141,14 @@ def test_few_multistep_steps_end_with_lower_orders():
 def test_samples_of_gaussian_data_have_its_moments():
     mean, std = torch.tensor([[[0.3, -0.5]]]), torch.tensor([[[0.2, 0.6]]])
     sampler = build_sampler("dpm_solver", GaussianNetwork(VP(), mean, std).model(), steps=20)
-    noise = NoiseStream(0, 0, range(4000))
-    state = sampler.init(noise)
-    for _ in range(sampler.steps):
-        state = sampler.step(state, noise)
-    x = sampler.finish(state) * 2 - 1
+    x = sampler.finish(run(sampler, NoiseStream(0, 0, range(4000)))) * 2 - 1
     assert_close(x.mean(0), mean, rtol=0, atol=4 * 0.6 / 4000**0.5)
     assert_close(x.std(0), std, rtol=4 / 8000**0.5, atol=0)
 
 
 def test_denoised_images_are_what_the_network_takes_for_data():
-    state = run(sampler := build_sampler("dpm_solver", model(), denoise=True, eps=0.01))
+    sampler = build_sampler("dpm_solver", model(), denoise=True, eps=0.01)
+    state = run(sampler, recorded())
     last = sampler.leaps[-1].end
     x, mean, variance = state.tensors["x"], golden()["mu"], golden()["s0"] ** 2
     share = last.alpha * variance / (last.alpha**2 * variance + last.sigma**2)
@@ -193,4 +188,4 @@ def test_adaptive_steps_that_vanish_are_reported():
 
     broken = Broken(VP(), golden()["mu"][0], golden()["s0"][0]).model()
     with pytest.raises(FloatingPointError, match=r"adaptive step fell to 0 at t = 0\.9"):
-        run(build_sampler("dpm_solver", broken, method="adaptive"))
+        run(build_sampler("dpm_solver", broken, method="adaptive"), recorded())

@@ -13,7 +13,7 @@ import torch
 
 from sdesampling.analytic import GaussianNetwork
 from sdesampling.noise import NoiseStream
-from sdesampling.samplers import build_sampler
+from sdesampling.samplers import build_sampler, run
 from sdesampling.score import ScoreModel
 from sdesampling.sde import VE, VP, SubVP
 
@@ -94,12 +94,9 @@ def exact(family, predictor, corrector_steps, snr, mu, s0, denoise):
     return mean, variance
 
 
-def run(sampler, samples=20_000, seed=0):
+def drawn(sampler, samples=20_000):
     """Samples before and after denoising, (samples, values), in the range of the network."""
-    noise = NoiseStream(seed, 0, range(samples))
-    state = sampler.init(noise)
-    for _ in range(sampler.steps):
-        state = sampler.step(state, noise)
+    state = run(sampler, NoiseStream(0, 0, range(samples)))
     images = sampler.finish(state)
     denoised = images * 2 - 1 if sampler.model.centered else images
     return state.tensors["x"].double().flatten(1), denoised.double().flatten(1)
@@ -129,7 +126,7 @@ def test_predictors_follow_their_recursion(family, predictor):
     sampler = build_sampler(
         "predictor_corrector", gaussian_model(family), predictor=predictor, corrector="none", steps=STEPS
     )
-    noisy, denoised = run(sampler)
+    noisy, denoised = drawn(sampler)
     check_moments(noisy, expected(family, predictor, 0, 0, denoise=False))
     check_moments(denoised, expected(family, predictor, 0, 0, denoise=True))
 
@@ -146,7 +143,7 @@ def test_correctors_of_fixed_step_follow_their_recursion(family, predictor, corr
         snr=0.3,
         steps=STEPS,
     )
-    noisy, denoised = run(sampler)
+    noisy, denoised = drawn(sampler)
     check_moments(noisy, expected(family, predictor, corrector_steps, 0.3, denoise=False))
     check_moments(denoised, expected(family, predictor, corrector_steps, 0.3, denoise=True))
 
@@ -175,7 +172,7 @@ def test_langevin_step_in_many_dimensions(family, norm):
         step = 2 * alpha * snr**2 / score2
         a, b = affine(1.0, step, level, mu, s0)
         mean, variance = a * mean + b, a * a * variance + 2 * step
-    x = run(sampler, samples)[0].flatten()
+    x = drawn(sampler, samples)[0].flatten()
     # beside the sampling error, norms of 2304 values fluctuate by 1.5 %, which moves step sizes by 3 %
     assert abs(float(x.mean()) - mean) < 5 * math.sqrt(variance / len(x)) + 0.003 * math.sqrt(variance)
     assert abs(float(x.var()) / variance - 1) < 5 * math.sqrt(2 / len(x)) + 0.005
@@ -184,7 +181,7 @@ def test_langevin_step_in_many_dimensions(family, norm):
 @pytest.mark.parametrize("family", SDES)
 def test_many_steps_give_the_data_back(family):
     sampler = build_sampler("predictor_corrector", gaussian_model(family), corrector="none", steps=300)
-    _, denoised = run(sampler, samples=4000)
+    _, denoised = drawn(sampler, samples=4000)
     for column, mean, std in zip(denoised.T, DATA_MEAN.tolist(), DATA_STD.tolist(), strict=True):
         assert abs(float(column.mean()) - mean) < 0.05
         assert abs(float(column.std()) / std - 1) < 0.07
@@ -205,6 +202,6 @@ def test_twice_the_trained_scales_follow_the_recursion_of_all_steps(predictor):
     network = TrainedScales(sde, DATA_MEAN.view(1, 1, 2), DATA_STD.view(1, 1, 2))
     model = ScoreModel(network, sde, (1, 1, 2), continuous=False)
     sampler = build_sampler("predictor_corrector", model, predictor=predictor, corrector="none", steps=STEPS)
-    noisy, denoised = run(sampler)
+    noisy, denoised = drawn(sampler)
     check_moments(noisy, expected("ve", predictor, 0, 0, denoise=False))
     check_moments(denoised, expected("ve", predictor, 0, 0, denoise=True))

@@ -7,7 +7,7 @@ from golden_samplers import golden_model, manifest, relative_difference, runs_ca
 from sdesampling.correctors import AnnealedLangevin, Langevin
 from sdesampling.noise import RecordedNoise
 from sdesampling.predictors import PREDICTORS
-from sdesampling.samplers import build_sampler
+from sdesampling.samplers import build_sampler, run
 
 STEP_TOLERANCE = 1e-5  # relative; a second float32 code path differs by up to 1.5e-6
 RUN_TOLERANCE = (
@@ -91,9 +91,7 @@ def test_predictor_corrector_runs(name):
         eps=case["eps"],
     )
     noise = RecordedNoise(golden["noise"])
-    state = sampler.init(noise)
-    for _ in range(sampler.steps):
-        state = sampler.step(state, noise)
+    state = run(sampler, noise)
     assert noise.remaining == 0
     assert relative_difference(sampler.finish(state), golden["out"]) < RUN_TOLERANCE
     # the reference reports N (n_steps + 1) evaluations even where one half is absent

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from sdesampling.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from sdesampling.networks.dcgan import DCGANDiscriminator, DCGANGenerator, Normalisation
 from sdesampling.networks.mnist_mlp import (
     MnistMLPDiscriminator,
     MnistMLPGenerator,
@@ -24,9 +25,11 @@ WEIGHTS = Path(__file__).parents[3] / "shared" / "data" / "weights"  # third-par
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("refinements", [0, 1])
 @pytest.mark.parametrize("normalisation", ["batch", "spectral", "none"])
-def test_dcgan_shapes_and_range(image_size: int, channels: int, refinements: int, normalisation: str) -> None:
+def test_dcgan_shapes_and_range(
+    image_size: int, channels: int, refinements: int, normalisation: Normalisation
+) -> None:
     generator = DCGANGenerator(image_size, channels, latent_dim=5, width=4, refinements=refinements)
-    discriminator = DCGANDiscriminator(image_size, channels, 4, refinements, normalisation)  # type: ignore[arg-type]  # a parameter of the test
+    discriminator = DCGANDiscriminator(image_size, channels, 4, refinements, normalisation)
     images = generator(torch.randn(3, 5))
     assert images.shape == (3, channels, image_size, image_size)
     assert images.abs().max() <= 1
@@ -78,8 +81,9 @@ def test_other_image_sizes_are_refused(image_size: int) -> None:
 
 
 def test_unknown_normalisation_is_refused() -> None:
+    unknown: Any = "layer"
     with pytest.raises(ValueError, match="'layer' is not one of"):
-        DCGANDiscriminator(8, 1, normalisation="layer")  # type: ignore[arg-type]  # the error is the point
+        DCGANDiscriminator(8, 1, normalisation=unknown)
 
 
 def published(path: str) -> dict[str, Tensor]:

@@ -210,3 +210,7 @@ def test_what_makes_no_sense_is_refused():
         build_sampler("ode", gaussian("ve"), method="huen")
     with pytest.raises(ValueError, match=r"eps = 0: .* \(0, 1\)"):
         build_sampler("ode", gaussian("ve"), eps=0)
+    few = GaussianNetwork(VP(N=10), MEAN, STD).model()
+    with pytest.raises(ValueError, match=r"N = 10 steps with beta_max = 20"):
+        build_sampler("ode", few)  # the denoising step at the end would not exist
+    assert build_sampler("ode", few, denoise=False).steps == 20

@@ -213,7 +213,7 @@ def test_moving_average_follows_its_formula_and_copies_buffers() -> None:
     for update in range(1, 30):
         with torch.no_grad():
             network.weight.fill_(float(update))
-            network.running_mean.fill_(float(update))  # type: ignore[union-attr]  # batch norm tracks it
+            network.get_buffer("running_mean").fill_(float(update))
         average.update(network)
         decay = min(0.5, (1 + update) / (10 + update))
         value = decay * value + (1 - decay) * update
