@@ -142,7 +142,7 @@ def layers(network: Cifar10ResNet, images: np.ndarray, sizes: tuple[int, ...]) -
         for name in sides:
             for flat in (False, True):
                 pair = [side if flat else averages(side) for side in (found[name][:size], reference)]
-                row.append(measure(*pair).value)
+                row.append(measure(*pair).distance)
         print(f"| {size:,} | " + " | ".join(f"{value:.3f}" for value in row) + " |")
 
 

@@ -58,12 +58,12 @@ def effect_on_scores(extractors: dict[str, Extractor], images: np.ndarray) -> No
     print(f"{half} against {len(images) - half} images")
     for ours in extractors:
         for theirs in extractors:
-            value = measure(features[ours][:half], features[theirs][half:]).value
+            value = measure(features[ours][:half], features[theirs][half:]).distance
             print(f"generated in {ours}, reference in {theirs}: {value:.6g}")
     exact, fast = features.values()
     same = measure(exact, fast)
     size = float(np.linalg.norm(fast - exact) / np.linalg.norm(exact - exact.mean(axis=0)))
-    print(f"the same images in both: {same.value:.4g}, of it the means {same.mean_term:.4g}")
+    print(f"the same images in both: {same.distance:.4g}, of it the means {same.mean_term:.4g}")
     print(f"features differ by {size:.4f} of their spread")
 
 

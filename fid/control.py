@@ -11,25 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fid.frechet import frechet_distance, frechet_distance_of_features
+from fid.frechet import (
+    Frechet,
+    frechet_distance,
+    frechet_distance_of_features,
+    frechet_distance_of_rows,
+)
 from fid.moments import Moments
 
 Rows = NDArray[np.floating]
 
 WIDE = 4096  # dimensions beyond which no covariance matrix is formed
 CONTROL_ROWS = 5000  # rows of a side of a control: enough for any slope, in bounded time
-
-
-@dataclass(frozen=True)
-class Distance:
-    """A Fréchet distance and its two parts."""
-
-    mean_term: float
-    trace_term: float
-
-    @property
-    def value(self) -> float:
-        return self.mean_term + self.trace_term
 
 
 @dataclass(frozen=True)
@@ -42,34 +35,18 @@ class Control:
     slope: float  # points x (1 / N_generated + 1 / N_reference) that they amount to
 
 
-def measure(first: Rows | Moments, second: Rows | Moments) -> Distance:
+def measure(first: Rows | Moments, second: Rows | Moments) -> Frechet:
     """Fréchet distance of features or moments, by the way that is cheapest for their shapes."""
     if not isinstance(first, Moments) and not isinstance(second, Moments):
         dimension = first.shape[1]
         if dimension > WIDE or max(len(first), len(second)) <= dimension:
-            return distance_of_rows(first, second)
+            return frechet_distance_of_rows(first, second)
     if isinstance(first, Moments) or (not isinstance(second, Moments) and len(second) < len(first)):
         first, second = second, first  # symmetric: features first, and the fewer of two
     moments = second if isinstance(second, Moments) else Moments.of(second)
     if isinstance(first, Moments):
-        found = frechet_distance(first, moments)
-    else:
-        found = frechet_distance_of_features(first, moments)
-    return Distance(found.mean_term, found.trace_term)
-
-
-def distance_of_rows(first: Rows, second: Rows) -> Distance:
-    """The distance without any covariance matrix, for few rows of many dimensions.
-
-    With A = X^T X and B = Y^T Y, the square roots of the eigenvalues of A B are the singular values of X Y^T.
-    """
-    a, b = first.astype(np.float64), second.astype(np.float64)
-    mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
-    a -= mean_a
-    b -= mean_b
-    traces = np.square(a).sum() / (len(a) - 1) + np.square(b).sum() / (len(b) - 1)
-    cross = np.linalg.svd(a @ b.T, compute_uv=False).sum() / np.sqrt((len(a) - 1) * (len(b) - 1))
-    return Distance(float(np.square(mean_a - mean_b).sum()), float(traces - 2 * cross))
+        return frechet_distance(first, moments)
+    return frechet_distance_of_features(first, moments)
 
 
 def real_control(rows: Rows, generated: int, reference: int, seed: int, repeats: int = 6) -> Control:
@@ -84,7 +61,7 @@ def real_control(rows: Rows, generated: int, reference: int, seed: int, repeats:
     values = []
     for _ in range(repeats):
         order = generator.permutation(len(rows))
-        values.append(measure(rows[order[:first]], rows[order[first : first + second]]).value)
+        values.append(measure(rows[order[:first]], rows[order[first : first + second]]).distance)
     here = 1 / first + 1 / second
     wanted = 1 / generated + 1 / reference
     return Control(
@@ -93,6 +70,11 @@ def real_control(rows: Rows, generated: int, reference: int, seed: int, repeats:
         sizes=(first, second),
         slope=float(np.mean(values)) / here,
     )
+
+
+def dimension_of(statistics: Rows | Moments) -> int:
+    """Of the features that statistics are about."""
+    return statistics.dimension if isinstance(statistics, Moments) else statistics.shape[1]
 
 
 def subset(count: int, most: int, seed: int) -> NDArray[np.int64]:

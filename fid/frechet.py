@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from fid.moments import Array, Moments
+from fid.moments import Array, Moments, check_finite
 
 TRACE_METHOD = "symmetric eigenvalues, float64"  # of F^T B F with A = F F^T, as results state it
+EXACT = 16 * float(np.finfo(np.float64).eps)  # relative error of one float64 computation, several roundings
 _PANEL = 256  # columns of one block of the triangular product
 
 
@@ -39,8 +40,9 @@ class Frechet:
 def frechet_distance(a: Moments, b: Moments) -> Frechet:
     """|mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) (Heusel et al. 2017, eq. 6).
 
-    The eigenvalues of A B are those of F^T B F where A = F F^T. F is A's Cholesky factor, or its eigenvectors
-    of non-zero eigenvalues where A is singular; the roles are changed where only B is definite.
+    The eigenvalues of A B are those of F^T B F where A = F F^T, A being the side of fewer samples. F is A's
+    Cholesky factor, or its eigenvectors of non-zero eigenvalues where A is singular. A term that is no larger
+    than its rounding error is 0, so sets have no distance to themselves.
 
     Raises:
         ValueError: different dimensions, or fewer than two samples on a side.
@@ -53,7 +55,7 @@ def frechet_distance(a: Moments, b: Moments) -> Frechet:
         if a.count <= b.count
         else _product_roots(second, first, b.count)
     )
-    return _assemble(a.mean, b.mean, float(np.trace(first)), float(np.trace(second)), roots)
+    return _of_eigenvalues(a.mean, b.mean, float(np.trace(first)), float(np.trace(second)), roots)
 
 
 def frechet_distances(many: Iterable[Moments], reference: Moments) -> list[Frechet]:
@@ -77,7 +79,7 @@ def frechet_distances(many: Iterable[Moments], reference: Moments) -> list[Frech
         covariance = moments.covariance
         roots = _square_roots(_triangular_congruence(lower, torch.from_numpy(covariance)))
         traces = float(np.trace(covariance)), float(np.trace(reference.covariance))
-        found.append(_assemble(moments.mean, reference.mean, *traces, roots))
+        found.append(_of_eigenvalues(moments.mean, reference.mean, *traces, roots))
     return found
 
 
@@ -94,18 +96,69 @@ def frechet_distance_of_features(features: ArrayLike, reference: Moments) -> Fre
         raise ValueError(f"a covariance needs at least 2 samples, got {len(rows)}")
     if len(rows) > reference.dimension:
         return frechet_distance(Moments.of(rows), reference)
+    check_finite(rows)
     mean = rows.mean(axis=0)
     centred = (rows - mean) / np.sqrt(len(rows) - 1)
     covariance = reference.covariance
     roots = _square_roots(torch.from_numpy(centred @ covariance @ centred.T))
-    return _assemble(
-        mean, reference.mean, float(np.square(centred).sum()), float(np.trace(covariance)), roots
-    )
+    traces = float(np.square(centred).sum()), float(np.trace(covariance))
+    return _of_eigenvalues(mean, reference.mean, *traces, roots)
 
 
-def _assemble(mean_a: Array, mean_b: Array, trace_a: float, trace_b: float, roots: Array) -> Frechet:
+def frechet_distance_of_rows(first: ArrayLike, second: ArrayLike) -> Frechet:
+    """The same distance of two sets of features, without any covariance: for few rows of many dimensions.
+
+    With A = X^T X and B = Y^T Y, the square roots of the eigenvalues of A B are the singular values of X Y^T.
+
+    Raises:
+        ValueError: other shapes, fewer than two samples on a side, or values that are not finite.
+    """
+    a, b = np.array(first, dtype=np.float64), np.array(second, dtype=np.float64)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f"features must be (count, dimension) of one dimension, got {a.shape}, {b.shape}")
+    if min(len(a), len(b)) < 2:
+        raise ValueError(f"a covariance needs at least 2 samples, got {min(len(a), len(b))}")
+    for side in (a, b):
+        check_finite(side)
+    mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
+    a -= mean_a
+    b -= mean_b
+    traces = np.square(a).sum() / (len(a) - 1) + np.square(b).sum() / (len(b) - 1)
+    singular = np.linalg.svd(a @ b.T, compute_uv=False)
+    scale = np.sqrt((len(a) - 1) * (len(b) - 1))
+    roots = singular / scale
+    error = EXACT * len(roots) * roots[0]  # singular values are known to EXACT of the largest
+    return _assemble(mean_a, mean_b, float(traces), float(singular.sum() / scale), float(error), roots)
+
+
+def _of_eigenvalues(mean_a: Array, mean_b: Array, trace_a: float, trace_b: float, roots: Array) -> Frechet:
+    """The distance of two sets, where the roots come from eigenvalues r^2.
+
+    These are known to EXACT of the largest one (Weyl's inequality), hence each root r to EXACT r_max^2 / r,
+    at most sqrt(EXACT) r_max.
+    """
+    error = EXACT * roots.max(initial=0) ** 2
+    errors = np.minimum(error / np.maximum(roots, np.finfo(np.float64).tiny), np.sqrt(error))
+    return _assemble(mean_a, mean_b, trace_a + trace_b, float(roots.sum()), float(errors.sum()), roots)
+
+
+def _assemble(
+    mean_a: Array, mean_b: Array, traces: float, cross: float, error: float, roots: Array
+) -> Frechet:
+    """The distance of two sets, where a term that rounding alone could have made is 0.
+
+    Of equal sets both terms are differences of equal numbers, and what rounding leaves of them, of either
+    sign, would be read as a distance.
+
+    traces: tr(A) + tr(B). cross: tr((A B)^(1/2)), the sum of the roots. error: of it.
+    """
     mean_term = float(np.square(mean_a - mean_b).sum())
-    return Frechet(mean_term, trace_a + trace_b - 2 * float(roots.sum()), roots)
+    if mean_term <= EXACT**2 * float(np.square(mean_a).sum()):
+        mean_term = 0.0
+    trace_term = traces - 2 * cross
+    if abs(trace_term) <= EXACT * traces + 2 * error:
+        trace_term = 0.0
+    return Frechet(mean_term, trace_term, roots)
 
 
 def _product_roots(factored: Array, other: Array, count: int) -> Array:

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from fid.moments import check_finite
+
 
 @dataclass(frozen=True)
 class InceptionScore:
@@ -42,22 +44,30 @@ class InceptionScoreSums:
         self._count = np.zeros(splits, dtype=np.int64)
 
     def update(self, logits: ArrayLike) -> None:
-        """Take in the logits (rows, classes) of the next samples."""
-        log_p = torch.log_softmax(torch.from_numpy(np.array(logits, dtype=np.float64)), dim=1).numpy()
+        """Take in the logits (rows, classes) of the next samples.
+
+        Raises:
+            ValueError: more samples than announced, or logits that are not finite.
+        """
+        rows = np.array(logits, dtype=np.float64)
+        if self._seen + len(rows) > self.samples:
+            raise ValueError(f"{self.samples} samples were announced, {self._seen + len(rows)} came")
+        check_finite(rows, "logit")
+        log_p = torch.log_softmax(torch.from_numpy(rows), dim=1).numpy()
         p = np.exp(log_p)
         split = (self._seen + np.arange(len(p))) * self.splits // self.samples
         for part in np.unique(split):
-            rows = split == part
-            self._probability[part] += p[rows].sum(axis=0)
-            self._entropy[part] += (p[rows] * log_p[rows]).sum()
-            self._count[part] += rows.sum()
+            own = split == part
+            self._probability[part] += p[own].sum(axis=0)
+            self._entropy[part] += (p[own] * log_p[own]).sum()
+            self._count[part] += own.sum()
         self._seen += len(p)
 
     def score(self) -> InceptionScore:
         """The score of all samples.
 
         Raises:
-            ValueError: fewer or more samples came than were announced.
+            ValueError: fewer samples came than were announced.
         """
         if self._seen != self.samples:
             raise ValueError(f"{self.samples} samples were announced, {self._seen} came")

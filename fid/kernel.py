@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fid.moments import Array
+from fid.moments import Array, check_finite
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,16 @@ def kernel_distance(
         seed: of the shuffles that fill the blocks.
 
     Raises:
-        ValueError: other shapes, or blocks of fewer than 2 rows or more than there are.
+        ValueError: other shapes, values that are not finite, or blocks of fewer than 2 rows or more than
+            there are.
     """
     first, second = np.asarray(generated, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
         raise ValueError(
             f"features must be (count, dimension) of one dimension, got {first.shape}, {second.shape}"
         )
+    for side in (first, second):
+        check_finite(side)
     smaller = min(len(first), len(second))
     size = block_size if block_size is not None else max(2, min(1000, smaller // 10))
     if not 2 <= size <= smaller:

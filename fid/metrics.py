@@ -1,7 +1,7 @@
 """The scores as torchmetrics `Metric`s, for other people's training loops.
 
-Each takes features, or images with an extractor; states merge across processes. A thin layer: the numbers
-come from the same functions as everything else. It must not compute any score itself.
+Each takes features, or images with an extractor, and gives float64 scalars; states merge across processes. A
+thin layer: the numbers come from the same functions as everything else. It must not compute any score itself.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class FrechetDistance(Metric):
         setattr(self, f"{side}_scatter", torch.from_numpy(moments.scatter)[None].to(device))
 
     def compute(self) -> Tensor:
-        """The distance, a float64 scalar. Raises ValueError with fewer than two samples on a side."""
-        return torch.tensor(self.frechet().distance, dtype=torch.float64)
+        """The distance. Raises ValueError with fewer than two samples on a side."""
+        return _scalar(self.frechet().distance)
 
     def frechet(self) -> Frechet:
         """The distance with its mean and trace terms apart."""
@@ -112,7 +112,7 @@ class InceptionScore(Metric):
     def compute(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation over splits."""
         score = inception_score(_joined(self.logits), self.splits)
-        return torch.tensor(score.mean), torch.tensor(score.std)
+        return _scalar(score.mean), _scalar(score.std)
 
 
 class _FeatureSets(Metric):
@@ -150,7 +150,7 @@ class KernelDistance(_FeatureSets):
         """Mean and its standard error; NaN for a single block."""
         score = kernel_distance(_joined(self.generated), _joined(self.real), self.block_size, self.seed)
         error = float("nan") if score.standard_error is None else score.standard_error
-        return torch.tensor(score.value), torch.tensor(error)
+        return _scalar(score.value), _scalar(error)
 
 
 class FidInfinity(_FeatureSets):
@@ -168,7 +168,7 @@ class FidInfinity(_FeatureSets):
         generated, reference = _joined(self.generated).numpy(), Moments.of(_joined(self.real).numpy())
         full = fid_score(generated, reference).standard_error
         line = fid_infinity(generated, reference, full, self.parts, self.seed)
-        return torch.tensor(line.value), torch.tensor(line.standard_error)
+        return _scalar(line.value), _scalar(line.standard_error)
 
 
 class Memorisation(_FeatureSets):
@@ -190,7 +190,7 @@ class Memorisation(_FeatureSets):
         """The share, about `level` without copying, and its standard error."""
         fresh = None if self.held_out is None else self.held_out.cpu().numpy()
         found = memorisation(_joined(self.generated), _joined(self.real), fresh, self.level)
-        return torch.tensor(found.too_near), torch.tensor(found.standard_error)
+        return _scalar(found.too_near), _scalar(found.standard_error)
 
 
 class PrecisionRecall(_FeatureSets):
@@ -205,7 +205,7 @@ class PrecisionRecall(_FeatureSets):
     def compute(self) -> tuple[Tensor, Tensor]:
         """Precision and recall."""
         score = precision_recall(_joined(self.generated), _joined(self.real), self.k)
-        return torch.tensor(score.precision), torch.tensor(score.recall)
+        return _scalar(score.precision), _scalar(score.recall)
 
 
 class DensityCoverage(_FeatureSets):
@@ -220,7 +220,11 @@ class DensityCoverage(_FeatureSets):
     def compute(self) -> tuple[Tensor, Tensor]:
         """Density and coverage."""
         score = density_coverage(_joined(self.generated), _joined(self.real), self.k)
-        return torch.tensor(score.density), torch.tensor(score.coverage)
+        return _scalar(score.density), _scalar(score.coverage)
+
+
+def _scalar(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
 
 
 def _features(batch: Tensor, extractor: Extractor | None) -> Tensor:

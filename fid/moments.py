@@ -79,9 +79,7 @@ class Moments:
         rows = np.asarray(block, dtype=np.float64)
         if rows.ndim != 2 or rows.shape[1] != self.dimension:
             raise ValueError(f"a block must be (rows, {self.dimension}), got shape {rows.shape}")
-        if not np.isfinite(rows).all():
-            bad = int((~np.isfinite(rows)).any(axis=1).sum())
-            raise ValueError(f"{bad} of {len(rows)} feature rows hold NaN or infinity")
+        check_finite(rows)
         if len(rows) == 0:
             return
         mean = rows.mean(axis=0)
@@ -110,6 +108,14 @@ class Moments:
     def _advance(self, count: int, mean: Array) -> None:
         self.count += count
         self.mean = self.mean + (mean - self.mean) * (count / self.count)
+
+
+def check_finite(rows: Array, what: str = "feature") -> None:
+    """Raise ValueError, with their number, where rows (count, dimension) hold NaN or infinity."""
+    finite = np.isfinite(rows)
+    if not finite.all():
+        bad = int((~finite.all(axis=1)).sum())
+        raise ValueError(f"{bad} of {len(rows)} {what} rows hold NaN or infinity")
 
 
 def blocks(rows: NDArray[np.generic], size: int = BLOCK) -> Iterator[NDArray[np.generic]]:

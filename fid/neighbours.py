@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fid.moments import BLOCK, Array
+from fid.moments import BLOCK, Array, check_finite
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def precision_recall(generated: ArrayLike, reference: ArrayLike, k: int = 3) -> 
     Depends on both numbers of samples: compare at equal ones.
 
     Raises:
-        ValueError: other shapes, or k not below the number of samples.
+        ValueError: other shapes, values that are not finite, or k not below the number of samples.
     """
     fake, real = _checked(generated, reference, k)
     real_radii, fake_radii = _squared_radii(real, k), _squared_radii(fake, k)
@@ -55,7 +55,7 @@ def density_coverage(generated: ArrayLike, reference: ArrayLike, k: int = 5) -> 
     """Density and coverage of features (count, dimension); k = 5 in the paper.
 
     Raises:
-        ValueError: other shapes, or k not below the number of samples.
+        ValueError: other shapes, values that are not finite, or k not below the number of samples.
     """
     fake, real = _checked(generated, reference, k)
     radii = _squared_radii(real, k)
@@ -109,6 +109,8 @@ def _checked(first: ArrayLike, second: ArrayLike, k: int) -> tuple[Array, Array]
         raise ValueError(f"features must be (count, dimension) of one dimension, got {a.shape} and {b.shape}")
     if min(len(a), len(b)) <= k:
         raise ValueError(f"{k} neighbours need more than {k} samples on each side, got {len(a)} and {len(b)}")
+    for side in (a, b):
+        check_finite(side)
     centre = b.mean(axis=0)
     return a - centre, b - centre
 

@@ -19,7 +19,7 @@ class ClassifierSettings:
 
     steps: int
     batch_size: int = 128
-    learning_rate: float = 2e-3  # peak of a one-cycle cosine that ends at zero
+    learning_rate: float = 2e-3  # at the first step; half a cosine takes it to zero
     weight_decay: float = 1e-4
     max_shift: int = 1  # pixels; every training image moves by up to this in each direction, zero-padded
     seed: int = 0

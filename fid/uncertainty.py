@@ -172,8 +172,11 @@ def fid_infinity(
         seed: of the shuffle.
 
     Raises:
-        ValueError: the smallest part would have fewer samples than dimensions, where no line holds.
+        ValueError: a single part, or the smallest one would have fewer samples than dimensions, where no line
+            holds.
     """
+    if parts < 2:
+        raise ValueError(f"parts = {parts}: a line in 1/N needs at least 2")
     rows = np.asarray(features)
     size = len(rows) // parts
     if size <= reference.dimension:

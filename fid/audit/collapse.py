@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from fid.audit.evidence import Evidence
-from fid.audit.finding import MATERIAL, SIGNIFICANT, HypothesisTest, Outcome
+from fid.audit.finding import MATERIAL, SIGNIFICANT, HypothesisTest, Numbers, Outcome
 from fid.audit.sampling import condensed, jackknife
 from fid.control import Rows, measure, subset
 from fid.neighbours import precision_recall
@@ -16,8 +16,6 @@ ROWS = 1000  # of a side: precision and recall depend on it, so both sides of a 
 REPEATS = 4
 NEIGHBOURS = 3
 REMEDY = "check the generator (training, truncation, temperature) and the classes that were asked for"
-
-Numbers = dict[str, float | int | str]
 
 
 def look(evidence: Evidence) -> Outcome:
@@ -83,9 +81,9 @@ def _classes(evidence: Evidence, numbers: Numbers) -> Outcome | None:
 
 def _own_excess(evidence: Evidence) -> float | None:
     """Points over the real control at these numbers, whatever was expected."""
-    if evidence.distance is None or evidence.control is None:
+    if evidence.frechet is None or evidence.control is None:
         return None
-    return evidence.distance.value - evidence.control.mean
+    return evidence.frechet.distance - evidence.control.mean
 
 
 def _class_gain(
@@ -107,7 +105,7 @@ def _class_gain(
     plain = condensed(reference)
 
     def gain(chosen: np.ndarray) -> float:
-        return measure(rows[chosen], plain).value - measure(rows[chosen], alike).value
+        return measure(rows[chosen], plain).distance - measure(rows[chosen], alike).distance
 
     return gain(np.arange(len(rows))), jackknife(gain, len(rows), evidence.seed)
 
@@ -149,8 +147,8 @@ def _variety(evidence: Evidence, numbers: Numbers) -> Outcome | None:
     if real_recall - recall <= SIGNIFICANT * spread or lost <= 2 * worse + SIGNIFICANT * spread:
         return None
     gain = None
-    if evidence.distance is not None and evidence.control is not None:
-        gain = evidence.distance.trace_term - evidence.control.mean
+    if evidence.frechet is not None and evidence.control is not None:
+        gain = evidence.frechet.trace_term - evidence.control.mean
     return Outcome(
         "found",
         f"recall is {recall:.2f} where real images have {real_recall:.2f}, while precision is "

@@ -8,15 +8,13 @@ from math import sqrt
 import numpy as np
 
 from fid.audit.evidence import Evidence, Images, ImageSet
-from fid.audit.finding import SIGNIFICANT, HypothesisTest, Outcome
+from fid.audit.finding import SIGNIFICANT, HypothesisTest, Numbers, Outcome
 from fid.audit.reference import image_digests
 from fid.control import Rows, measure
 from fid.neighbours import nearest_neighbours
 
 NEAR_ROWS = 2000  # features whose neighbours are searched
 NEAR = 0.25  # of the distance to the nearest neighbour that only 1 % of real images go below
-
-Numbers = dict[str, float | int | str]
 
 
 def look(evidence: Evidence) -> Outcome:
@@ -149,13 +147,13 @@ def _common_offset(keys: list[bytes]) -> tuple[int, float]:
 def _gain_without(evidence: Evidence, rows: np.ndarray, kept: int) -> float | None:
     """Points more than as many different samples would have, from the distance of the rest and its bias."""
     features = evidence.generated.features
-    if features is None or evidence.distance is None or evidence.control is None or kept < 2:
+    if features is None or evidence.frechet is None or evidence.control is None or kept < 2:
         return None
     rest = features[rows]
     rest = rest[np.isfinite(rest).all(axis=1)]
-    alone = measure(rest, evidence.reference.statistics).value
+    alone = measure(rest, evidence.reference.statistics).distance
     fewer = evidence.control.slope * (1 / len(rest) - 1 / len(features))
-    return evidence.distance.value - (alone - fewer)
+    return evidence.frechet.distance - (alone - fewer)
 
 
 def _near_duplicates(evidence: Evidence, numbers: Numbers) -> Outcome | None:

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
-Images = NDArray[np.uint8]
-Array = NDArray[np.float64]
+from fid.audit.pixels import Array, Images
 
 _BLOCK = 16  # pixels of a side of JPEG's unit in colour
 _SHEET = 4096  # pixels of a side of many images that are coded as one

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from fid.audit.explain import SURE, Explanation, explain, features_of, outputs_of
 from fid.audit.looks import differing
+from fid.audit.pixels import Images
 from fid.audit.provenance import Provenance, provenance
 from fid.audit.sampling import condensed, jackknife
-from fid.control import Control, Distance, Rows, measure, real_control, subset
+from fid.control import Control, dimension_of, measure, real_control, subset
 from fid.extractors import Extractor
+from fid.frechet import Frechet
 from fid.moments import Moments
 
-Images = NDArray[np.uint8]
 LOSSY_FORMATS = ("JPEG", "WEBP")
 Input = Literal[
     "generated images",
@@ -190,7 +191,7 @@ class Evidence:
         return {name for name, found in there.items() if found}
 
     @cached_property
-    def distance(self) -> Distance | None:
+    def frechet(self) -> Frechet | None:
         """Of the features as they are, computed anew; None where they cannot be compared."""
         widths = {self.generated.dimension, self.reference.dimension}
         if len(widths) != 1 or None in widths or min(self.generated.count, self.reference.count) < 2:
@@ -201,12 +202,12 @@ class Evidence:
     def standard_error(self) -> float:
         """Of the distance over other draws of the generated samples; 0 where only statistics are there."""
         rows = self.generated.finite_features
-        if self.distance is None or rows is None:
+        if self.frechet is None or rows is None:
             return 0.0
         reference = self.reference.statistics
         condensed_reference = reference if isinstance(reference, Moments) else condensed(reference)
         return jackknife(
-            lambda chosen: measure(rows[chosen], condensed_reference).value, len(rows), self.seed
+            lambda chosen: measure(rows[chosen], condensed_reference).distance, len(rows), self.seed
         )
 
     @property
@@ -214,13 +215,13 @@ class Evidence:
         """The value in question: as reported, or as computed anew."""
         if self.reported is not None:
             return self.reported
-        return None if self.distance is None else self.distance.value
+        return None if self.frechet is None else self.frechet.distance
 
     @cached_property
     def control(self) -> Control | None:
-        """Real against real at these numbers; None where the reference's features are not there."""
+        """Real against real at these numbers; None without features of the reference, or with too few."""
         rows = self.reference.finite_features
-        if rows is None or len(rows) < 4:
+        if rows is None or len(rows) < 4 or self.generated.count < 2:
             return None
         return real_control(rows, self.generated.count, self.reference.count, self.seed)
 
@@ -288,9 +289,9 @@ class Evidence:
     @property
     def off(self) -> bool:
         """The features are further from the reference than real ones ever are."""
-        if self.distance is None or self.control is None:
+        if self.frechet is None or self.control is None:
             return False
-        return self.distance.value > self.control.mean + SURE * self.control.spread
+        return self.frechet.distance > self.control.mean + SURE * self.control.spread
 
     @cached_property
     def provenances(self) -> Mapping[str, Provenance]:
@@ -321,10 +322,6 @@ class Evidence:
             chosen = chosen[np.isfinite(found.features[chosen]).all(axis=1)]
             stored.append(found.features[chosen])
             anew.append(features_of(self.extractor, found.images[chosen]))
-        if _width(stored[0]) != _width(stored[1]) or _width(anew[0]) != _width(anew[1]):
+        if any(dimension_of(one) != dimension_of(other) for one, other in (stored, anew)):
             return None
-        return measure(*stored).value - measure(*anew).value
-
-
-def _width(statistics: Rows | Moments) -> int:
-    return statistics.dimension if isinstance(statistics, Moments) else statistics.shape[1]
+        return measure(*stored).distance - measure(*anew).distance

@@ -249,13 +249,13 @@ class _Judge:
         self._theirs = condensed(theirs_now)
         self._seed = seed
         control = real_control(theirs_now, len(ours), len(theirs), seed)
-        self.excess = measure(self._ours, self._theirs).value - control.mean
+        self.excess = measure(self._ours, self._theirs).distance - control.mean
 
     def glance(self, fault: Fault) -> float:
         """Points less, of few images, when the reference is changed alike."""
         reference = self._images["reference"][:GLANCED_FEATURES]
         ours, theirs = self._ours[:GLANCED_FEATURES], features_of(self._extractor, fault.apply(reference))
-        return -measure(ours, theirs).value
+        return -measure(ours, theirs).distance
 
     def gain(self, fault: Fault, side: Side) -> tuple[float, float]:
         """Points that vanish when the other side is changed alike, and their standard error."""
@@ -263,14 +263,15 @@ class _Judge:
             changed = condensed(features_of(self._extractor, fault.apply(self._images["reference"])))
             return self._difference(
                 lambda chosen: (
-                    measure(self._ours[chosen], self._theirs).value
-                    - measure(self._ours[chosen], changed).value
+                    measure(self._ours[chosen], self._theirs).distance
+                    - measure(self._ours[chosen], changed).distance
                 )
             )
         moved = features_of(self._extractor, fault.apply(self._images["generated"]))
         return self._difference(
             lambda chosen: (
-                measure(self._ours[chosen], self._theirs).value - measure(moved[chosen], self._theirs).value
+                measure(self._ours[chosen], self._theirs).distance
+                - measure(moved[chosen], self._theirs).distance
             )
         )
 

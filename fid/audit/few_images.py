@@ -89,7 +89,7 @@ def fitted_slope(rows: np.ndarray, evidence: Evidence) -> float:
     for parts in (12, 6, 4, 3, 2, 1):
         pieces = np.array_split(order, parts)
         inverse.append(parts / len(rows))
-        distances.append(np.mean([measure(rows[piece], moments).value for piece in pieces]))
+        distances.append(np.mean([measure(rows[piece], moments).distance for piece in pieces]))
         weights.append(np.sqrt(parts))
     return float(np.polyfit(inverse, distances, 1, w=weights)[0])
 

@@ -12,6 +12,7 @@ from typing import Literal
 from fid.audit.evidence import Evidence, Input
 
 Verdict = Literal["found", "remains", "excluded"]
+Numbers = dict[str, float | int | str]  # evidence by what it is
 
 #: Jackknife standard errors that a contribution must exceed. Ten groups give nine degrees of freedom, where
 #: 4 is passed by chance in 0.2 % of trials on one side, and an audit makes about a dozen of them.
@@ -23,12 +24,10 @@ MATERIAL = 0.2
 
 
 @dataclass(frozen=True)
-class Finding:
-    """The outcome of one test.
+class Outcome:
+    """What a test's own function says.
 
     Attributes:
-        test: H1 to H12.
-        hypothesis: what might be wrong.
         verdict: found (it is wrong), excluded (it is not), or remains (these inputs cannot tell, or what was
             seen is too small to be the reason).
         reason: one sentence that a user can check against `evidence`.
@@ -38,26 +37,25 @@ class Finding:
         remedy: what to do; empty where excluded.
     """
 
+    verdict: Verdict
+    reason: str
+    evidence: Mapping[str, float | int | str] = field(default_factory=dict)
+    contribution: float | None = None
+    direct: bool = False
+    remedy: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding(Outcome):
+    """The outcome of one test, and which it was.
+
+    Attributes:
+        test: H1 to H12.
+        hypothesis: what might be wrong.
+    """
+
     test: str
     hypothesis: str
-    verdict: Verdict
-    reason: str
-    evidence: Mapping[str, float | int | str] = field(default_factory=dict)
-    contribution: float | None = None
-    direct: bool = False
-    remedy: str = ""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a test's own function says; `HypothesisTest` adds which test it was."""
-
-    verdict: Verdict
-    reason: str
-    evidence: Mapping[str, float | int | str] = field(default_factory=dict)
-    contribution: float | None = None
-    direct: bool = False
-    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,16 +84,7 @@ class HypothesisTest:
         else:
             lacking = " or ".join(" and ".join(sorted(needed - available)) for needed in self.needs)
             outcome = Outcome("remains", f"cannot be tested without {lacking}", remedy=f"give {lacking}")
-        return Finding(
-            self.key,
-            self.hypothesis,
-            outcome.verdict,
-            outcome.reason,
-            outcome.evidence,
-            outcome.contribution,
-            outcome.direct,
-            outcome.remedy,
-        )
+        return Finding(test=self.key, hypothesis=self.hypothesis, **vars(outcome))
 
 
 def weigh(contribution: float, error: float, excess: float) -> Verdict:

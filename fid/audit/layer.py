@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fid.audit.evidence import Evidence
-from fid.audit.finding import HypothesisTest, Outcome
+from fid.audit.finding import HypothesisTest, Numbers, Outcome
 from fid.audit.provenance import poolings
 from fid.control import measure
 
@@ -18,9 +18,7 @@ def look(evidence: Evidence) -> Outcome:
     if meant is None and evidence.extractor is not None:
         meant = evidence.extractor.dimension
     found = {side.name: side.dimension for side in (evidence.generated, evidence.reference)}
-    numbers: dict[str, float | int | str] = {
-        f"dimensions, {name}": width for name, width in found.items() if width is not None
-    }
+    numbers: Numbers = {f"dimensions, {name}": width for name, width in found.items() if width is not None}
     rows = evidence.generated.finite_features
     if rows is not None and rows.size:
         numbers["share of negative features"] = float((rows < 0).mean())
@@ -34,13 +32,9 @@ def look(evidence: Evidence) -> Outcome:
     elif len({width for width in found.values() if width is not None}) > 1:
         widths = " and ".join(f"{width} ({name})" for name, width in found.items())
         return Outcome("found", f"the sides have features of {widths} dimensions", numbers, None, True, POOL)
-    for side, made in evidence.provenances.items():
-        if made.match == "layer":
-            return Outcome("found", f"{side}: {made.name}", numbers, None, True, POOL)
-        if made.match == "variant" and made.name.startswith("layer"):
-            return Outcome(
-                "found", f"{side}: made by {made.name}", numbers, evidence.repaired_gain, True, POOL
-            )
+    other = _other_layer(evidence, numbers)
+    if other is not None:
+        return other
     if _signs_differ(evidence):
         return Outcome(
             "found",
@@ -62,9 +56,18 @@ def look(evidence: Evidence) -> Outcome:
     )
 
 
-def _of_other_width(
-    evidence: Evidence, name: str, width: int, meant: int, numbers: dict[str, float | int | str]
-) -> Outcome:
+def _other_layer(evidence: Evidence, numbers: Numbers) -> Outcome | None:
+    """The outcome where another layer of the network gives a side's features of its stored images."""
+    for side, made in evidence.provenances.items():
+        if made.match == "layer":
+            return Outcome("found", f"{side}: {made.name}", numbers, None, True, POOL)
+        if made.match == "variant" and made.name.startswith("layer"):
+            gain = evidence.repaired_gain
+            return Outcome("found", f"{side}: made by {made.name}", numbers, gain, True, POOL)
+    return None
+
+
+def _of_other_width(evidence: Evidence, name: str, width: int, meant: int, numbers: Numbers) -> Outcome:
     reason = f"{name}: {width:,} features an image where the layer has {meant:,}"
     positions, rest = divmod(width, meant)
     side = round(positions**0.5)
@@ -80,7 +83,7 @@ def _of_other_width(
     return Outcome("found", reason, numbers, gain, True, POOL)
 
 
-def _pooling_gain(evidence: Evidence, meant: int, numbers: dict[str, float | int | str]) -> float | None:
+def _pooling_gain(evidence: Evidence, meant: int, numbers: Numbers) -> float | None:
     """Points that vanish when maps are averaged over positions; channels come first, as in PyTorch."""
     sides = []
     for found in (evidence.generated, evidence.reference):
@@ -88,9 +91,9 @@ def _pooling_gain(evidence: Evidence, meant: int, numbers: dict[str, float | int
         if rows is None:
             return None
         sides.append(rows if rows.shape[1] == meant else _averaged(rows, meant))
-    pooled = measure(sides[0], sides[1]).value
+    pooled = measure(sides[0], sides[1]).distance
     numbers["distance of the averages"] = pooled
-    return None if evidence.distance is None else evidence.distance.value - pooled
+    return None if evidence.frechet is None else evidence.frechet.distance - pooled
 
 
 def _averaged(rows: np.ndarray, meant: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from fid.audit.evidence import Evidence
-from fid.audit.finding import HypothesisTest, Outcome
+from fid.audit.finding import HypothesisTest, Numbers, Outcome
 from fid.audit.provenance import SAME, relative_difference
 from fid.extractors import Extractor
 
@@ -16,8 +16,6 @@ PUBLISHED_WEIGHTS = {"inception": "6726825d", "cifar10-resnet20": "12fca82f"}
 IMAGES = 32  # passed twice
 SHUFFLES = 999  # of the order of units, for the null distribution of their agreement
 CHANCE = 0.999  # quantile of that distribution
-
-Numbers = dict[str, float | int | str]
 
 
 def look(evidence: Evidence) -> Outcome:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fid.audit.evidence import Evidence
-from fid.audit.finding import HypothesisTest, Outcome
-from fid.control import Rows, distance_of_rows
-from fid.frechet import frechet_distance
+from fid.audit.finding import HypothesisTest, Numbers, Outcome
+from fid.control import Rows
+from fid.frechet import Frechet, frechet_distance, frechet_distance_of_rows
 from fid.moments import Moments
 
 DISAGREEMENT = 1e-3  # points, or of the value where that is above 1: what published values state is coarser
@@ -23,40 +23,41 @@ Matrix = NDArray[np.floating]
 
 def look(evidence: Evidence) -> Outcome:
     """Compute the distance in independent ways, and compare the reported value with them."""
-    numbers: dict[str, float | int | str] = {}
+    numbers: Numbers = {}
     for side, found in (("generated", evidence.generated), ("reference", evidence.reference)):
         problem = _statistics_problem(found.moments)
         if problem is not None:
             return Outcome("found", f"{side}: {problem}", numbers, None, True, REMEDY)
-    distance = evidence.distance
-    if distance is None:
+    frechet = evidence.frechet
+    if frechet is None:
         return Outcome("remains", "the sides' features have no distance", numbers)
+    distance = frechet.distance
     numbers |= {
-        "distance": distance.value,
-        "mean term": distance.mean_term,
-        "trace term": distance.trace_term,
+        "distance": distance,
+        "mean term": frechet.mean_term,
+        "trace term": frechet.trace_term,
     }
-    ways = _ways(evidence)
+    ways = _ways(evidence, distance)
     numbers |= {f"distance {name}": value for name, value in ways.items()}
-    worst = max((abs(value - distance.value) for value in ways.values()), default=0.0)
-    if worst > _tolerance(distance.value):
+    worst = max((abs(value - distance) for value in ways.values()), default=0.0)
+    if worst > _tolerance(distance):
         reason = f"ways to the same distance disagree by {worst:.3g}"
         return Outcome("found", reason, numbers, worst, True, REMEDY)
     if evidence.reported is None:
         return Outcome("excluded", f"{len(ways)} ways agree to {worst:.1g}", numbers)
-    off = evidence.reported - distance.value
+    off = evidence.reported - distance
     numbers["reported"] = evidence.reported
-    if abs(off) <= _tolerance(distance.value):
+    if abs(off) <= _tolerance(distance):
         return Outcome("excluded", "the reported value is that of the features", numbers)
-    for name, value in _miscalculations(evidence):
+    for name, value in _miscalculations(evidence, frechet):
         numbers[f"distance {name}"] = value
-        if abs(value - evidence.reported) <= max(0.02 * abs(off), _tolerance(distance.value)):
+        if abs(value - evidence.reported) <= max(0.02 * abs(off), _tolerance(distance)):
             reason = f"the reported {evidence.reported:.6g} is what one gets {name}; "
-            reason += f"it should be {distance.value:.6g}"
+            reason += f"it should be {distance:.6g}"
             return Outcome("found", reason, numbers, off, True, REMEDY)
     return Outcome(
         "found",
-        f"the features give {distance.value:.6g}, not the reported {evidence.reported:.6g}, by no known "
+        f"the features give {distance:.6g}, not the reported {evidence.reported:.6g}, by no known "
         "miscalculation: other features, or other numerics",
         numbers,
         off,
@@ -84,17 +85,19 @@ def _statistics_problem(moments: Moments | None) -> str | None:
     return None
 
 
-def _ways(evidence: Evidence) -> dict[str, float]:
-    """The distance by other ways; singular values are taken of few rows, and their disagreement is added."""
+def _ways(evidence: Evidence, value: float) -> dict[str, float]:
+    """The distance, which is `value`, by other ways; singular values are taken of few rows, and their
+    disagreement is added."""
     a, b = evidence.generated.statistics, evidence.reference.statistics
-    value = evidence.distance.value if evidence.distance is not None else 0.0
     found: dict[str, float] = {}
     if evidence.generated.dimension is None or evidence.generated.dimension > COVARIANCES:
         return found
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         some = a[:ROW_ROUTE], b[:ROW_ROUTE]
         by_moments = frechet_distance(Moments.of(some[0]), Moments.of(some[1])).distance
-        found["by singular values of the rows"] = value + distance_of_rows(*some).value - by_moments
+        found["by singular values of the rows"] = (
+            value + frechet_distance_of_rows(*some).distance - by_moments
+        )
     first, second = (side if isinstance(side, Moments) else Moments.of(side) for side in (a, b))
     found["by eigenvalues"] = frechet_distance(first, second).distance
     found["with the sides exchanged"] = frechet_distance(second, first).distance
@@ -102,16 +105,14 @@ def _ways(evidence: Evidence) -> dict[str, float]:
     return found
 
 
-def _miscalculations(evidence: Evidence) -> list[tuple[str, float]]:
+def _miscalculations(evidence: Evidence, frechet: Frechet) -> list[tuple[str, float]]:
     """Values of known mistakes, by what was done."""
     a, b = evidence.generated.finite_features, evidence.reference.finite_features
-    found: list[tuple[str, float]] = []
-    if evidence.distance is not None:
-        found += [
-            ("from the mean term alone", evidence.distance.mean_term),
-            ("from the trace term alone", evidence.distance.trace_term),
-            ("by leaving out the square", float(np.sqrt(max(evidence.distance.value, 0.0)))),
-        ]
+    found = [
+        ("from the mean term alone", frechet.mean_term),
+        ("from the trace term alone", frechet.trace_term),
+        ("by leaving out the square", float(np.sqrt(max(frechet.distance, 0.0)))),
+    ]
     if a is None or b is None or a.shape[1] > COVARIANCES:
         return found
     estimates: dict[str, Callable[[Rows], Moments]] = {

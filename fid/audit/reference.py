@@ -8,13 +8,12 @@ import numpy as np
 
 from fid.audit.evidence import Evidence, Images, ImageSet
 from fid.audit.explain import features_of
-from fid.audit.finding import SIGNIFICANT, HypothesisTest, Outcome
-from fid.control import Rows, measure, subset
+from fid.audit.finding import SIGNIFICANT, HypothesisTest, Numbers, Outcome
+from fid.control import Rows, dimension_of, measure, subset
 from fid.moments import Moments
 
 ROWS = 3000  # of each side in a permutation
 PERMUTATIONS = 20
-Numbers = dict[str, float | int | str]
 
 
 def look(evidence: Evidence) -> Outcome:
@@ -62,15 +61,15 @@ def _features(evidence: Evidence, meant: ImageSet) -> Rows | None:
 def _gain(evidence: Evidence, features: Rows | None, numbers: Numbers) -> float | None:
     """Points that vanish when measured against the set wanted, at as many reference images."""
     rows = evidence.generated.finite_features
-    if features is None or rows is None or features.shape[1] != rows.shape[1] or evidence.distance is None:
+    if features is None or rows is None or features.shape[1] != rows.shape[1] or evidence.frechet is None:
         return None
     count = min(len(features), evidence.reference.count)
     against = features[subset(len(features), count, evidence.seed)]
     given = evidence.reference.statistics
     if not isinstance(given, Moments):
         given = given[subset(len(given), count, evidence.seed)]
-    numbers["distance to the set wanted"] = measure(rows, against).value
-    return measure(rows, given).value - measure(rows, against).value
+    numbers["distance to the set wanted"] = measure(rows, against).distance
+    return measure(rows, given).distance - measure(rows, against).distance
 
 
 def _control(
@@ -78,14 +77,14 @@ def _control(
 ) -> Outcome | None:
     """Is the distance of the wanted set to the given one larger than between random parts of the two?"""
     given = evidence.reference.statistics
-    if _dimension(given) != features.shape[1]:
+    if dimension_of(given) != features.shape[1]:
         return None
     rows = features[subset(len(features), ROWS, evidence.seed)]
     if isinstance(given, Moments):
         half = np.random.default_rng(evidence.seed).permutation(len(rows))
-        within = measure(rows[half[: len(rows) // 2]], rows[half[len(rows) // 2 :]]).value
+        within = measure(rows[half[: len(rows) // 2]], rows[half[len(rows) // 2 :]]).distance
         limit = within * (1 / len(rows) + 1 / given.count) / (4 / len(rows))
-        found, spread = measure(rows, given).value, limit / SIGNIFICANT
+        found, spread = measure(rows, given).distance, limit / SIGNIFICANT
     else:
         others = given[subset(len(given), ROWS, evidence.seed)]
         found, limit, spread = _permuted(rows, others, evidence.seed)
@@ -108,12 +107,8 @@ def _permuted(first: Rows, second: Rows, seed: int) -> tuple[float, float, float
     values = []
     for _ in range(PERMUTATIONS):
         order = generator.permutation(len(pooled))
-        values.append(measure(pooled[order[: len(first)]], pooled[order[len(first) :]]).value)
-    return measure(first, second).value, float(np.mean(values)), float(np.std(values, ddof=1))
-
-
-def _dimension(statistics: Rows | Moments) -> int:
-    return statistics.dimension if isinstance(statistics, Moments) else statistics.shape[1]
+        values.append(measure(pooled[order[: len(first)]], pooled[order[len(first) :]]).distance)
+    return measure(first, second).distance, float(np.mean(values)), float(np.std(values, ddof=1))
 
 
 def _trace(statistics: Rows | Moments) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 
 from fid.audit.evidence import Evidence
 from fid.audit.explain import features_of
-from fid.audit.finding import SIGNIFICANT, HypothesisTest, Outcome
+from fid.audit.finding import SIGNIFICANT, HypothesisTest, Numbers, Outcome
 from fid.audit.shown import explanation_of, outcome_of
 from fid.control import measure, subset
 
@@ -35,7 +35,7 @@ def look(evidence: Evidence) -> Outcome:
             explanation, "store the images as they were sampled: same size, place and direction"
         )
     resize = None if evidence.extractor is None else evidence.extractor.identity.get("resize")
-    numbers: dict[str, float | int | str] = {} if resize is None else {"resize": resize}
+    numbers: Numbers = {} if resize is None else {"resize": resize}
     spread = _spread(evidence, numbers)
     if spread is not None and spread > SIGNIFICANT * evidence.standard_error:
         return Outcome(
@@ -53,18 +53,18 @@ def look(evidence: Evidence) -> Outcome:
     return Outcome("excluded", "features and images show no other resize", numbers)
 
 
-def _spread(evidence: Evidence, numbers: dict[str, float | int | str]) -> float | None:
+def _spread(evidence: Evidence, numbers: Numbers) -> float | None:
     """Largest change of the distance when the generated side alone is resized by another filter."""
     images = evidence.generated.images
     resizes = {name: variant for name, variant in evidence.variants.items() if name.startswith("resize")}
-    if images is None or evidence.extractor is None or not resizes or evidence.distance is None:
+    if images is None or evidence.extractor is None or not resizes or evidence.frechet is None:
         return None
     some = images[subset(len(images), min(evidence.budget, COMPARED), evidence.seed)]
     reference = evidence.reference.statistics
-    own = measure(features_of(evidence.extractor, some), reference).value
+    own = measure(features_of(evidence.extractor, some), reference).distance
     changes = []
     for name, variant in resizes.items():
-        changes.append(measure(features_of(variant, some), reference).value - own)
+        changes.append(measure(features_of(variant, some), reference).distance - own)
         numbers[f"change of the distance, {name}"] = changes[-1]
     return float(np.abs(changes).max())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import hypot
 
 import numpy as np
@@ -10,13 +11,11 @@ import numpy as np
 from fid.audit import pixels
 from fid.audit.evidence import Evidence, ImageSet
 from fid.audit.explain import features_of
-from fid.audit.finding import SIGNIFICANT, HypothesisTest, Outcome, weigh
+from fid.audit.finding import SIGNIFICANT, HypothesisTest, Numbers, Outcome, weigh
 from fid.audit.sampling import Chosen, condensed, jackknife
 from fid.audit.shown import explanation_of, outcome_of
 from fid.control import Rows, measure, subset
 from fid.moments import Moments
-
-Numbers = dict[str, float | int | str]
 
 TENTH = 0.126  # of a standard deviation, below which a tenth of |Gaussian noise| lies
 DENOISE = "return the mean of the last step (denoise: true)"
@@ -46,14 +45,7 @@ def look(evidence: Evidence) -> Outcome:
         )
     if explanation is not None:
         outcome = outcome_of(explanation, DENOISE + ", or take a smaller last noise level")
-        return Outcome(
-            outcome.verdict,
-            outcome.reason,
-            {**numbers, **_noise_floor(evidence), **outcome.evidence},
-            outcome.contribution,
-            outcome.direct,
-            outcome.remedy,
-        )
+        return replace(outcome, evidence={**numbers, **_noise_floor(evidence), **outcome.evidence})
     compared = set(evidence.expectation.settings) & set(evidence.settings)
     if compared and evidence.generated.images is not None and evidence.reference.images is not None:
         reason = f"no noise is left in the images; as expected: {', '.join(sorted(compared))}"
@@ -110,7 +102,7 @@ def _gain(evidence: Evidence, rerun: ImageSet) -> tuple[float, float] | None:
 
 
 def _distance_to(reference: Rows | Moments, rows: Rows) -> Callable[[Chosen], float]:
-    return lambda chosen: measure(rows[chosen], reference).value
+    return lambda chosen: measure(rows[chosen], reference).distance
 
 
 def _noise_floor(evidence: Evidence) -> Numbers:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from fid.audit.evidence import Evidence
 from fid.audit.explain import Explanation
 from fid.audit.faults import Hypothesis
-from fid.audit.finding import Outcome, Verdict, weigh
+from fid.audit.finding import Numbers, Outcome, Verdict, weigh
 
 
 def explanation_of(evidence: Evidence, hypothesis: Hypothesis) -> Explanation | None:
@@ -23,7 +23,7 @@ def outcome_of(explanation: Explanation, remedy: str) -> Outcome:
     without an effect on the distance it stays a remark.
     """
     before, after, normal = explanation.look
-    numbers: dict[str, float | int | str] = {
+    numbers: Numbers = {
         "pixel statistics, distance": before,
         "the same after damaging the other side alike": after,
         "the same between parts of the reference": normal,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fid.audit.evidence import LOSSY_FORMATS, Evidence, Images, ImageSet
-from fid.audit.finding import SIGNIFICANT, HypothesisTest, Outcome
+from fid.audit.finding import SIGNIFICANT, HypothesisTest, Numbers, Outcome
 from fid.audit.pixels import BLOCK
 from fid.audit.shown import explanation_of, outcome_of
 
@@ -18,7 +18,7 @@ MARKED = 4000  # images whose block edges are measured
 
 def look(evidence: Evidence) -> Outcome:
     """Look at file formats, at blocks in each side alone, and for a loss that explains the difference."""
-    numbers: dict[str, float | int | str] = {}
+    numbers: Numbers = {}
     marks = []
     for side, found in (("generated", evidence.generated), ("reference", evidence.reference)):
         marks += [(side, found, mark) for mark in _marks(side, found, numbers)]
@@ -44,9 +44,7 @@ def look(evidence: Evidence) -> Outcome:
     return Outcome("excluded", "files and images show no loss", numbers)
 
 
-def _of_marks(
-    evidence: Evidence, marks: list[tuple[str, ImageSet, str]], numbers: dict[str, float | int | str]
-) -> Outcome:
+def _of_marks(evidence: Evidence, marks: list[tuple[str, ImageSet, str]], numbers: Numbers) -> Outcome:
     sides = {side for side, _, _ in marks}
     reason = "; ".join(f"{side}: {mark}" for side, _, mark in marks)
     known = [found.name for _, found, _ in marks if _should_be_lossless(found)]
@@ -66,7 +64,7 @@ def _should_be_lossless(found: ImageSet) -> bool:
     return found.name.startswith(LOSSLESS) or (small and found.lossy)
 
 
-def _marks(side: str, found: ImageSet, numbers: dict[str, float | int | str]) -> list[str]:
+def _marks(side: str, found: ImageSet, numbers: Numbers) -> list[str]:
     """What files and pixels of one side say without the other."""
     marks = []
     total = sum(found.encodings.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import hypot
 
 from fid.audit.evidence import Evidence
-from fid.audit.finding import HypothesisTest, Outcome
+from fid.audit.finding import HypothesisTest, Numbers, Outcome
 
 NEAR = 2.0  # standard deviations of both values together
 
@@ -21,7 +21,7 @@ def look(evidence: Evidence) -> Outcome:
         then = 1 / expected.samples + 1 / (expected.reference_samples or evidence.reference.count)
         corrected = measured - evidence.control.slope * (now - then)
     error = evidence.standard_error
-    numbers: dict[str, float | int | str] = {
+    numbers: Numbers = {
         f"value at {expected.samples:,} images": corrected,
         "standard error": error,
     }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from fid.audit.evidence import Evidence
-from fid.audit.finding import HypothesisTest, Outcome
+from fid.audit.finding import HypothesisTest, Numbers, Outcome
 from fid.audit.shown import explanation_of, outcome_of
 
 #: Means and standard deviations of channels on [0, 1] of known data sets, by the beginning of their names.
@@ -37,14 +39,7 @@ def look(evidence: Evidence) -> Outcome:
     explanation = explanation_of(evidence, "H4")
     if explanation is not None:
         outcome = outcome_of(explanation, REMEDY)
-        return Outcome(
-            outcome.verdict,
-            outcome.reason,
-            {**numbers, **outcome.evidence},
-            outcome.contribution,
-            outcome.direct,
-            outcome.remedy,
-        )
+        return replace(outcome, evidence={**numbers, **outcome.evidence})
     if off is None:
         return Outcome("remains", "there are no images of the reference to compare with", numbers)
     if evidence.reference.images is None and (off > MEAN_OFF or (clipped or 0.0) > CLIPPED):
@@ -55,9 +50,9 @@ def look(evidence: Evidence) -> Outcome:
     return Outcome("excluded", f"channel means agree to {off:.3f} of the range", numbers)
 
 
-def _channels(evidence: Evidence) -> tuple[dict[str, float | int | str], float | None, float | None]:
+def _channels(evidence: Evidence) -> tuple[Numbers, float | None, float | None]:
     """Statistics of channels, the largest difference of means, and the excess of clipped values."""
-    numbers: dict[str, float | int | str] = {}
+    numbers: Numbers = {}
     sides = {"generated": evidence.generated.images, "reference": evidence.reference.images}
     means = {}
     for side, images in sides.items():

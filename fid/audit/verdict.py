@@ -135,15 +135,15 @@ def audit(
         finding = test.run(evidence)
         findings.append(finding)
         progress(test, finding)
-    distance = evidence.distance
+    frechet = evidence.frechet
     excess, measured = evidence.excess, evidence.measured
     return Audit(
         measured=measured,
         expected=evidence.expectation.value,
         baseline=None if excess is None or measured is None else measured - excess,
-        standard_error=None if distance is None else evidence.standard_error,
-        mean_term=None if distance is None else distance.mean_term,
-        trace_term=None if distance is None else distance.trace_term,
+        standard_error=None if frechet is None else evidence.standard_error,
+        mean_term=None if frechet is None else frechet.mean_term,
+        trace_term=None if frechet is None else frechet.trace_term,
         findings=tuple(sorted(findings, key=_rank)),
         unnamed=evidence.unnamed,
     )

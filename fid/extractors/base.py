@@ -7,6 +7,7 @@ must not know any particular network.
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 
@@ -104,6 +106,10 @@ class NetworkExtractor:
         return Features(features.float().cpu(), None if logits is None else logits.float().cpu())
 
 
+#: What safetensors and torch raise for files of another kind and for damaged ones.
+_UNREADABLE = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError)
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a weight file by name, on the CPU: safetensors or `torch.save`, told apart by content.
 
@@ -115,9 +121,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     with path.open("rb") as file:
         is_safetensors = file.read(9)[8:] == b"{"
-    if is_safetensors:
-        return safetensors.torch.load_file(path)
-    content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        if is_safetensors:
+            return safetensors.torch.load_file(path)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{path} is no file of weights, or a damaged one: {reason}") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from fid.audit import Evidence, Expectation, ImageSet
-from fid.extractors import load_extractor
+from fid.extractors import digits as digits_extractor
 from fid.extractors.base import NetworkExtractor
 
 WEIGHTS = Path(__file__).parents[2] / "jobs" / "catalog" / "weights" / "digits-cnn.safetensors"
@@ -32,7 +33,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def digits_cnn() -> NetworkExtractor:
-    return load_extractor("digits-cnn", WEIGHTS)  # type: ignore[return-value]  # its loader makes this class
+    return digits_extractor.load(WEIGHTS)
 
 
 @functools.cache
@@ -105,30 +106,31 @@ def colour_extractor(
 _MADE: dict[tuple[object, bytes], tuple[np.ndarray, np.ndarray | None]] = {}
 
 
-def image_set(name: str, images: np.ndarray, extractor: NetworkExtractor, **more: object) -> ImageSet:
+def image_set(name: str, images: np.ndarray, extractor: NetworkExtractor) -> ImageSet:
     """Images with the features and logits that an extractor gives, which are made once."""
     key = (extractor, hashlib.sha256(np.ascontiguousarray(images).data).digest())
     if key not in _MADE:
         _MADE[key] = _outputs(images, extractor)
-    return ImageSet(name, images, *_MADE[key], **more)  # type: ignore[arg-type]
+    return ImageSet(name, images, *_MADE[key])
 
 
 def _outputs(images: np.ndarray, extractor: NetworkExtractor) -> tuple[np.ndarray, np.ndarray | None]:
-    blocks = [extractor(torch.from_numpy(np.ascontiguousarray(part))) for part in np.array_split(images, 4)]
+    parts = np.array_split(images, min(4, len(images)))
+    blocks = [extractor(torch.from_numpy(np.ascontiguousarray(part))) for part in parts]
     features = np.concatenate([block.features.numpy() for block in blocks])
     logits = [block.logits.numpy() for block in blocks if block.logits is not None]
     return features, np.concatenate(logits) if logits else None
 
 
 def evidence(
-    generated: np.ndarray, reference: np.ndarray, extractor: NetworkExtractor, **more: object
+    generated: np.ndarray, reference: np.ndarray, extractor: NetworkExtractor, **more: Any
 ) -> Evidence:
     """Both sides' features made by one extractor from the images as they are."""
     return Evidence(
         image_set("generated", generated, extractor),
         image_set("reference", reference, extractor),
         extractor,
-        **more,  # type: ignore[arg-type]
+        **more,
     )
 
 

@@ -144,6 +144,14 @@ def test_too_few_images():
     assert names(replace(case, expectation=Expectation(case.measured, samples=100))) == []
 
 
+@pytest.mark.parametrize(("generated", "reference"), [(1, 500), (500, 1), (2, 2), (1, 1)])
+def test_hardly_any_images_get_an_answer_all_the_same(generated, reference):
+    images, _ = digits()
+    report = audit(evidence(images[:generated], images[1000 : 1000 + reference], digits_cnn()))
+    assert len(report.findings) == 12
+    assert (report.measured is None) == (min(generated, reference) < 2)
+
+
 def test_the_verdict_says_what_was_found_and_what_is_left():
     images, _ = digits()
     few = evidence(images[:100], images[100:], digits_cnn())
@@ -347,7 +355,7 @@ def test_float32_covariance():
     values = np.linalg.eigvals(a @ b)
     reported = float(np.square(mean_a - mean_b).sum() + np.trace(a + b) - 2 * np.sqrt(values + 0j).real.sum())
     wrong = Evidence(ours, theirs, reported=reported)
-    assert abs(reported - wrong.distance.value) > 0.05
+    assert abs(reported - wrong.frechet.distance) > 0.05
     assert first(wrong)[0] == "H8"
     broken = replace(theirs, features=None, moments=Moments.from_covariance(mean_b, b, len(theirs.features)))
     assert first(Evidence(ours, replace(broken, logits=None)))[0] == "H8"

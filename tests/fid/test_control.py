@@ -16,7 +16,7 @@ def test_a_control_is_what_independent_draws_give(generated, reference):
     """The mean over 40 pairs of draws has a standard error of about 5 %."""
     found = real_control(gaussian(4000, seed=0), generated, reference, seed=0, repeats=20)
     draws = [
-        measure(gaussian(generated, seed=1 + pair), gaussian(reference, seed=1001 + pair)).value
+        measure(gaussian(generated, seed=1 + pair), gaussian(reference, seed=1001 + pair)).distance
         for pair in range(40)
     ]
     assert found.mean == pytest.approx(np.mean(draws), rel=0.2)

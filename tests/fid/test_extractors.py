@@ -1,6 +1,7 @@
 """Extractors: published layouts, conventions of the input, identities, refusals."""
 
 import hashlib
+import pickle
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,23 @@ def test_refusals(tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="holds no tensors by name"):
         load_extractor("mnist-lenet", tmp_path / "list.pth")
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "a page", "half a zip", "half safetensors", "a class"])
+def test_what_is_no_weight_file_is_named(tmp_path, kind):
+    file = tmp_path / "weights"
+    torch.save(randomised(MnistLeNet()), file)
+    content = {
+        "empty": b"",
+        "text": b"weights",
+        "a page": b"<!doctype html><html></html>",
+        "half a zip": file.read_bytes()[: file.stat().st_size // 2],
+        "half safetensors": SHIPPED.read_bytes()[: SHIPPED.stat().st_size // 2],
+        "a class": pickle.dumps(Path("/")),
+    }[kind]
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="is no file of weights, or a damaged one"):
+        load_extractor("mnist-lenet", file)
 
 
 def test_damaged_weights_do_not_pass_as_features(tmp_path):

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from fid.frechet import frechet_distance, frechet_distance_of_features, frechet_distances
+from fid.frechet import (
+    frechet_distance,
+    frechet_distance_of_features,
+    frechet_distance_of_rows,
+    frechet_distances,
+)
 from fid.moments import Moments
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -74,6 +79,33 @@ def test_symmetric_and_zero_for_equal_moments():
     assert frechet_distance(a, a).distance == pytest.approx(0, abs=1e-9 * np.trace(a.covariance))
 
 
+@pytest.mark.parametrize("count", [2, 40, 90, 1000])
+@pytest.mark.parametrize("kind", ["normal", "decaying", "sparse", "repeated", "far", "constant"])
+def test_a_set_has_no_distance_to_itself(count, kind):
+    """None at all, by every way and in another order of the rows; while features 1 % wider have one."""
+    generator = np.random.default_rng(8)
+    rows = generator.normal(size=(count, 80))
+    rows = {
+        "normal": rows,
+        "decaying": rows * 10.0 ** -np.linspace(0, 12, 80),
+        "sparse": np.maximum(rows - 1, 0),
+        "repeated": np.repeat(rows[:, :8], 10, axis=1),
+        "far": rows * 1e-3 + 100,
+        "constant": np.full_like(rows, 0.1),
+    }[kind]
+    same, shuffled = Moments.of(rows), generator.permutation(rows)
+    ways = [
+        frechet_distance(same, Moments.of(shuffled)),
+        frechet_distance_of_features(rows, same),
+        frechet_distance_of_rows(rows, shuffled),
+        *frechet_distances([same, Moments.of(shuffled)], same),
+    ]
+    assert [found.distance for found in ways] == [0.0] * len(ways)
+    if kind != "constant":
+        wider = frechet_distance(Moments.of(1.01 * rows), same)
+        assert wider.trace_term == pytest.approx(1e-4 * np.trace(same.covariance), rel=0.1)
+
+
 def test_panels_agree_with_a_general_square_root():
     """More dimensions than one panel of the triangular product, against scipy's sqrtm."""
     generator = np.random.default_rng(6)
@@ -102,3 +134,7 @@ def test_refusals():
         frechet_distance(Moments(48), Moments(3))
     with pytest.raises(ValueError, match="at least 2 samples"):
         frechet_distance_of_features(np.zeros((1, 3)), Moments.of(np.eye(3)))
+    with pytest.raises(ValueError, match="at least 2 samples, got 1"):
+        frechet_distance_of_rows(np.zeros((5, 3)), np.zeros((1, 3)))
+    with pytest.raises(ValueError, match=r"of one dimension, got \(5, 3\), \(5, 4\)"):
+        frechet_distance_of_rows(np.zeros((5, 3)), np.zeros((5, 4)))

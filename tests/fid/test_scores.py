@@ -67,8 +67,11 @@ def test_inception_score_limits():
     assert inception_score(np.ones((1000, 10)), splits=10).mean == pytest.approx(1, rel=1e-12)
     with pytest.raises(ValueError, match="cannot be cut into 10 splits"):
         inception_score(np.ones((5, 10)))
+    sums = InceptionScoreSums(1000, 10)
     with pytest.raises(ValueError, match="1000 samples were announced, 0 came"):
-        InceptionScoreSums(1000, 10).score()
+        sums.score()
+    with pytest.raises(ValueError, match="1000 samples were announced, 1001 came"):
+        sums.update(np.ones((1001, 10)))
 
 
 def test_kernel_distance_of_one_block_agrees_with_torchmetrics(sets):
@@ -127,3 +130,13 @@ def test_refusals(sets):
         kernel_distance(*sets, block_size=5000)
     with pytest.raises(ValueError, match="must be"):
         fid_score(sets[0], Moments(3))
+
+
+@pytest.mark.parametrize("score", [fid_score, kernel_distance, precision_recall, density_coverage])
+def test_what_is_not_finite_gets_no_score(score, sets):
+    broken = sets[0].copy()
+    broken[[3, 5], 7] = np.nan, np.inf
+    with pytest.raises(ValueError, match="2 of 700 feature rows hold NaN or infinity"):
+        score(broken, sets[1])
+    with pytest.raises(ValueError, match="2 of 700 logit rows"):
+        inception_score(broken)

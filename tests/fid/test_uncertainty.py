@@ -119,3 +119,5 @@ def test_extrapolation_reaches_the_distance_of_infinitely_many(world):
     assert result.slope / 6000 == pytest.approx(bias.generated, rel=0.4)
     with pytest.raises(ValueError, match="use more samples or fewer parts"):
         fid_infinity(rows[:150], reference, full)
+    with pytest.raises(ValueError, match="parts = 1: a line in 1/N needs at least 2"):
+        fid_infinity(rows, reference, full, parts=1)

@@ -53,7 +53,7 @@ def test_noise_left_in_committed_images_is_found_in_them(tmp_path):
         commit_shard(store, item, range(first, first + 128), noise=0.1)
     reduce_configuration(store, SWEEP, item)
     evidence = audited(store, sweep, item)
-    assert evidence.reported == pytest.approx(evidence.distance.value, rel=1e-6)
+    assert evidence.reported == pytest.approx(evidence.frechet.distance, rel=1e-6)
     assert [made.match for made in evidence.provenances.values()] == ["as stored", "as stored"]
     report = audit(evidence)
     assert "H7" in [finding.test for finding in report.found]
@@ -139,7 +139,7 @@ def test_statistics_of_others_are_a_reference_too(tmp_path):
     evidence = audited_sets(replace(reader, count=moments.count), samples, statistics)
     report = audit(evidence)
     assert report.found == ()
-    assert report.measured == pytest.approx(evidence.distance.value)
+    assert report.measured == pytest.approx(evidence.frechet.distance)
     assert {finding.test for finding in report.findings if finding.verdict == "excluded"} >= {
         "H2",
         "H8",
