@@ -1,10 +1,11 @@
-"""A worker pool that performs assignments in this process, one at a time: whole runs without Ray."""
+"""Whole runs without Ray: a pool that works in this process, one that must not, a display that remembers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
+from cluster.account import Account
 from cluster.causes import cause_of
 from cluster.pool import Event, Failed, Finished, GivenUp, Ready, WorkerPool
 from jobs.compute.assignment import Assignment, Drained
@@ -79,3 +80,26 @@ class LocalPool:
 
     def saved(self) -> None:
         pass
+
+
+class NoPool:
+    """Stands where no work may begin."""
+
+    def open(self, most: int, note: object) -> None:
+        raise AssertionError("the window is closed")
+
+
+class Lines:
+    """A display that remembers its notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str, about: object = None) -> None:
+        self.notes.append(text)
+
+    def begin(self, goals: object) -> None:
+        self.goals = goals
+
+    def tick(self, account: Account) -> None:
+        self.account = account

@@ -17,9 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from commands import invoke
-from local_pool import LocalPool
+from local_pool import Lines, LocalPool
 from PIL import Image
-from test_run import Lines
 
 from cluster.run import run_sweep
 from fid.extractors import load_extractor

@@ -7,10 +7,9 @@ from collections import Counter, deque
 from itertools import pairwise
 
 import pytest
+from driven import Notebook
 from fake_pool import FakePool
-from local_pool import LocalPool
-from test_driver import Notebook
-from test_run import Lines
+from local_pool import Lines, LocalPool
 
 from cluster import joint_observer
 from cluster.account import Account, Tally

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
+from driven import Run
 from fake_pool import FakePool, Fault
-from local_pool import LocalPool
-from test_driver import Run
+from local_pool import LocalPool, NoPool
+from wall_clock import Clock
 
 from cluster.account import Outcome
 from cluster.cli import main
@@ -28,21 +29,6 @@ from jobs.store_local import LocalStore
 
 WINDOW = Window.model_validate({"from": "22:00", "until": "07:00", "timezone": "Europe/Stockholm"})
 CLOSES = datetime(2026, 11, 22, 6, tzinfo=UTC)  # 07:00 there
-
-
-class Clock:
-    """A wall clock that sleeping moves."""
-
-    def __init__(self, now: datetime) -> None:
-        self.now = now
-        self.naps: list[float] = []
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.naps.append(seconds)
-        self.now += timedelta(seconds=seconds)
 
 
 def closing_in(run: Run, seconds: float) -> Callable[[], str]:
@@ -155,11 +141,6 @@ def test_a_signal_while_waiting_ends_incomplete():
     outcome = run_nights(lambda: closed, nights, print, interrupt)
     assert (outcome.exit_code, outcome.reason) == (75, "stopped while waiting for the window")
     assert not outcome.closed
-
-
-class NoPool:
-    def open(self, most: int, note: object) -> None:
-        raise AssertionError("the window is closed")
 
 
 def test_outside_the_window_no_pool_is_opened_and_the_record_says_incomplete(store, make_sweep):

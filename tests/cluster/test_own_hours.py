@@ -10,9 +10,8 @@ from functools import partial
 
 from driven import Notebook
 from fake_pool import FakePool
-from local_pool import LocalPool
-from test_nights import Clock, NoPool
-from test_run import Lines
+from local_pool import Lines, LocalPool, NoPool
+from wall_clock import Clock
 
 from cluster.account import Account, Outcome, Tally
 from cluster.driver import DRAIN_GRACE, Driver

@@ -7,9 +7,8 @@ import pickle
 import signal
 
 import pytest
-from local_pool import LocalPool
+from local_pool import Lines, LocalPool
 
-from cluster.account import Account
 from cluster.prepare import NotRunnableError, prepare
 from cluster.run import run_sweep
 from cluster.status import status_of
@@ -19,22 +18,6 @@ from jobs.scores.results import SweepResults
 from jobs.storage import runrecord
 from jobs.storage.lease import LeaseHeldError, held
 from jobs.storage.ledger import Failure, failures, set_aside
-
-
-class Lines:
-    """A display that remembers its notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str, about: object = None) -> None:
-        self.notes.append(text)
-
-    def begin(self, goals: object) -> None:
-        self.goals = goals
-
-    def tick(self, account: Account) -> None:
-        self.account = account
 
 
 def run(store, sweep, pool=None):

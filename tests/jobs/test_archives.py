@@ -7,6 +7,7 @@ import tarfile
 
 import numpy as np
 import pytest
+from image_sets import images, write_parquet
 
 from jobs.inputs.datasets import DatasetError, read_dataset
 
@@ -97,7 +98,6 @@ def test_idx(tmp_path, zipped):
 
 
 def test_a_folder_of_parquet_files_by_split(tmp_path):
-    from test_datasets import images, write_parquet
 
     write_parquet(tmp_path / "train-0.parquet", images(3, 1), None)
     write_parquet(tmp_path / "test-0.parquet", images(2, 1), None)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_fingerprint import configuration
+from configured import configuration
 
 from jobs.fingerprint import file_sha256
 from jobs.inputs.datasets import DatasetError

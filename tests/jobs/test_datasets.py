@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import types
 from pathlib import Path
@@ -11,29 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from image_sets import images, png, write_parquet
 
 from jobs.inputs.datasets import DatasetError, read_dataset, read_digits
 from jobs.inputs.sources import Dataset
-
-
-def images(count: int, channels: int, seed: int = 0, side: int = 6) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, channels, side, side), dtype=np.uint8)
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """An encoded image of pixels (channels, height, width)."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def write_parquet(path: Path, pixels: np.ndarray, labels: list[int] | None, column: str = "image") -> None:
-    cells = [{"bytes": png(image), "path": None} for image in pixels]
-    columns: dict[str, list[object]] = {column: list(cells)}
-    if labels is not None:
-        columns["label"] = list(labels)
-    pq.write_table(pa.table(columns), path)
 
 
 def test_digits_split_keeps_the_mixture_of_classes_and_loses_nothing() -> None:

@@ -4,40 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from configured import SAMPLER, configuration
 
 from jobs.fingerprint import canonical_json, file_sha256, fingerprint
 from jobs.specs.configuration import Configuration, Model
-from jobs.specs.samplers import DDLS, Decay, PredictorCorrector, RealControl
+from jobs.specs.samplers import DDLS, Decay, RealControl
 from jobs.specs.sections import DataSet, Resources
 
 PINNED = "8edf7a1ba8f80b852b2c336f93c8699e5ea0159dfdc314d9032d270103372897"
-SAMPLER = PredictorCorrector(kind="predictor_corrector", predictor="ancestral", corrector="langevin", snr=0.2)
-
-
-def configuration(**changes: object) -> Configuration:
-    first = Configuration(
-        sweep="sweep",
-        row="row",
-        column="column",
-        model=Model(name="model", family="score", shape=(1, 8, 8), weights={"model": "a" * 64}),
-        sampler=SAMPLER,
-        seed=7,
-        replicate=0,
-        group_size=256,
-        stages=(1000,),
-        precision="float32",
-        quantisation="floor",
-        samples=1000,
-        shard_size=512,
-        extractors=(),
-        references=(),
-        metrics=("fid",),
-        snapshot_every=60,
-        priority=0,
-        resources=Resources(),
-        published=(),
-    )
-    return first.model_copy(update=changes)
 
 
 def test_canonical_form_is_spelled_out_to_the_byte():

@@ -4,7 +4,7 @@ import random
 import time
 
 import pytest
-from test_fingerprint import configuration
+from configured import configuration
 
 from jobs.planning.plan import gaps, group_count, groups, plan
 
