@@ -25,11 +25,11 @@ def encodings_of(path: Path | None) -> dict[str, int]:
     if path is None or not (path.is_dir() or path.suffix == ".parquet"):
         return {}
     shards = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    images: EncodedImages = ParquetImages(path.name, shards)
-    if not shards:
-        images = FolderImages(
-            sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-        )
+    if shards:
+        images: EncodedImages = ParquetImages(path.name, shards)
+    else:
+        files = (file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        images = FolderImages(sorted(files))
     return dict(Counter(_encoding(payload) for _, payload in islice(images.begin(0), LOOKED_AT)))
 
 
