@@ -262,12 +262,12 @@ def npy(shape: tuple[int, ...]) -> bytes:
     return buffer.getvalue() + bytes(64)
 
 
-def test_an_npz_that_unfolds_without_measure_is_refused(tmp_path):
+def test_an_npz_that_unfolds_without_measure_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(bounds, "FREE", 2**24)
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("images.npy", "w") as file:
-        file.write(npy((3 * 2**27,)))
-        for _ in range(300):
-            file.write(bytes(2**20))
+        file.write(npy((3 * 2**23,)))
+        file.write(bytes(3 * 2**23))
     with pytest.raises(DatasetError, match="would unfold to"):
         read_dataset("bomb", str(path))
 
@@ -281,11 +281,11 @@ def test_an_npz_whose_header_claims_terabytes_is_refused(tmp_path):
 
 
 def test_a_parquet_file_whose_rows_share_one_large_value_is_refused(tmp_path, monkeypatch):
-    """The dictionary holds the value once, a hundred thousand rows name it: gigabytes in a small file."""
+    """The dictionary holds the value once, thousands of rows name it: much in a small file."""
     monkeypatch.setattr(bounds, "FREE", 2**24)
     path = tmp_path / "bomb.parquet"
     value = pa.array([os.urandom(2**16)], pa.binary())
-    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(100_000, np.int32)), value)
+    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(4000, np.int32)), value)
     pq.write_table(pa.table({"image": column}), path)
     assert path.stat().st_size < 2**20
     with pytest.raises(DatasetError, match="would unfold to"):
@@ -294,11 +294,11 @@ def test_a_parquet_file_whose_rows_share_one_large_value_is_refused(tmp_path, mo
 
 def test_a_shard_with_larger_row_groups_than_are_written_is_damage(tmp_path):
     path = tmp_path / "shard.parquet"
-    rows = 10**7
+    rows = 10**6
     columns = {"step": pa.array(np.zeros(rows, np.int32)), "index": pa.array(np.zeros(rows, np.int64))}
     pq.write_table(pa.table(columns), path, row_group_size=rows, compression="zstd")
     for reader in (read_images, read_features):
-        with pytest.raises(bounds.SwollenError, match="10,000,000 rows"), path.open("rb") as file:
+        with pytest.raises(bounds.SwollenError, match="1,000,000 rows"), path.open("rb") as file:
             next(reader(file))
 
 
