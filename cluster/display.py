@@ -164,16 +164,15 @@ def open_display(console: Console, *, quiet: bool) -> Iterator[Display]:
 
 
 def printing(file: IO[str]) -> Callable[[str], None]:
-    """Print lines at once, until nobody reads them any more: a run goes on without being watched."""
-    read = True
+    """Print lines at once."""
 
     def write(line: str) -> None:
-        nonlocal read
-        if read:
-            try:
-                print(line, file=file, flush=True)
-            except BrokenPipeError:
-                read = False
+        try:
+            print(line, file=file, flush=True)
+        except (
+            OSError
+        ):  # nobody reads them any more, or their disk is full: a run goes on without being watched
+            return
 
     return write
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 
 import pytest
@@ -133,14 +134,19 @@ def test_the_live_table_names_configurations_and_keeps_notes(account):
 
 
 class Closed(io.StringIO):
-    """A pipe whose reader has gone."""
+    """A file that takes nothing."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
 
     def write(self, text):
-        raise BrokenPipeError
+        raise self.error
 
 
-def test_a_run_goes_on_when_nobody_reads_its_lines_any_more():
-    with open_display(Console(file=Closed()), quiet=False) as display:
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.ENOSPC, "No space left on device")])
+def test_a_run_goes_on_when_its_lines_cannot_be_written(error):
+    with open_display(Console(file=Closed(error)), quiet=False) as display:
         display.note("first")
         display.note("second")
 
