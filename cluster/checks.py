@@ -215,40 +215,53 @@ def driver_check(cluster: Cluster, demand: Demand) -> Check:
 
 def store_checks(url: str) -> list[Check]:
     """Whether a store can be written, knows the one atomic operation, has room, and a clock like ours."""
-    trial = StorePaths().trial(uuid.uuid4().hex)
+    trial, marker = (StorePaths().trial(uuid.uuid4().hex) for _ in range(2))
     try:
         store = open_store(url)
+        new = isinstance(store, LocalStore) and not store.root.exists()
         store.put(trial, b"1")
-        whole = store.get(trial) == b"1"
+        if store.get(trial) != b"1":
+            return [Check("store", "failed", f"{store.url}: what was written reads differently", "repair it")]
     except (StoreError, OSError) as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = (
             "make room" if full else "give a store that this user may write to, the same on every machine"
         )
         return [Check("store", "failed", f"{url} cannot be written: {error}", remedy)]
+    checks = [_atomicity(store, marker), *_clock(_ahead(store, trial), "the store's")]
+    if isinstance(store, LocalStore):
+        checks.append(_space(store.root))
     try:
-        if not whole:
-            return [Check("store", "failed", f"{store.url}: what was written reads differently", "repair it")]
-        checks = [Check("store", "ok", f"{store.url} can be written and read"), _atomicity(store)]
-        if isinstance(store, LocalStore):
-            written = (store.root / trial).stat().st_mtime
-            checks += [_space(store.root), *_clock(written - time.time(), "the store's")]
-        return checks
-    finally:
         store.delete(trial)
+        store.delete(marker)
+    except OSError as error:
+        remedy = "give the right to remove files: runs remove snapshots and leases that are over"
+        return [
+            Check("store", "failed", f"nothing can be removed from {store.url}: {error}", remedy),
+            *checks,
+        ]
+    if new:
+        remedy = "is its file system mounted? The folder must be the same on every machine"
+        return [Check("store", "warning", f"{store.url} was not there, and has been made", remedy), *checks]
+    return [Check("store", "ok", f"{store.url} can be written and read"), *checks]
 
 
-def _atomicity(store: Store) -> Check:
+def _ahead(store: Store, trial: str) -> float | None:
+    """How far the store's clock is ahead of ours, by a file that was written just now; in seconds."""
+    written = [entry.modified for entry in store.list(trial.rpartition("/")[0]) if entry.name == trial]
+    return written[0] - time.time() if written else None
+
+
+def _atomicity(store: Store, name: str) -> Check:
     """Several writers of one name at once: exactly one may win."""
-    name = StorePaths().trial(uuid.uuid4().hex)
     try:
         with ThreadPoolExecutor(WRITERS) as threads:
             won = sum(threads.map(lambda number: store.put_if_absent(name, b"%d" % number), range(WRITERS)))
     except OSError as error:
-        remedy = "use a file system with hard links (most have them; FAT and some FUSE mounts do not)"
+        remedy = "use a server that honours If-None-Match, in a newer version or another one"
+        if isinstance(store, LocalStore):
+            remedy = "use a file system with hard links (most have them; FAT and some FUSE mounts do not)"
         return Check("atomic", "failed", f"a marker cannot be written: {error}", remedy)
-    finally:
-        store.delete(name)
     if won != 1:
         found = f"of {WRITERS} writers of one marker {won} were told that they won"
         return Check("atomic", "failed", found, "this store cannot keep shards exactly once; use another one")

@@ -6,6 +6,7 @@ once, where Ray's own client waits and raises something bare. It changes nothing
 
 from __future__ import annotations
 
+import http.client
 import ipaddress
 import json
 import time
@@ -81,18 +82,27 @@ def on_loopback(address: str) -> bool:
         return False
 
 
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection: the token is for the head alone."""
+
+    def redirect_request(self, *arguments: object) -> None:
+        return None
+
+
 def ask(address: str, path: str, token: str | None = None) -> Answer:
     """GET a path. Raises HeadError."""
     headers = {"authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(f"{address}{path}", headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+        with urllib.request.build_opener(_Stay).open(request, timeout=TIMEOUT) as response:
             received = time.time()
             body = response.read(MAX_ANSWER)
             date = response.headers.get("date")
     except urllib.error.HTTPError as error:
         with error:
             raise HeadError(f"{path}: HTTP {error.code} {error.reason}", error.code) from None
+    except http.client.HTTPException as error:
+        raise HeadError(f"{path}: the answer is not HTTP ({str(error)[:80]!r}), or broke off") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise HeadError(str(reason) or type(error).__name__) from None

@@ -24,7 +24,13 @@ from typing import Any, BinaryIO
 import boto3
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
 
 from jobs.store import Entry, Store, StoreError, StoreUnavailableError, check_name
 
@@ -36,7 +42,26 @@ _WRITER = "writer"  # metadata of conditional PUTs: who wrote the object
 
 _URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*?))?/?")
 _MISSING = frozenset({"NoSuchKey", "NotFound", "404"})
+_CUT = (IncompleteReadError, ResponseStreamingError, ReadTimeoutError)  # a body that did not come whole
 _TAKEN, _CONFLICT = 412, 409  # HTTP status of a conditional PUT that came second, or at the same moment
+
+_REGION = "the bucket is in another region: set AWS_DEFAULT_REGION to it"
+_RIGHTS = "the key needs the permissions to get, put, delete and list there"
+#: Code of a server's answer -> what mends it.
+_REMEDIES = {
+    "400": "the credentials are wrong or have run out: get new ones, and go on",  # to HEAD, without a reason
+    "403": _RIGHTS,
+    "AccessDenied": _RIGHTS,
+    "AuthorizationHeaderMalformed": _REGION,
+    "ExpiredToken": "the credentials have run out: get new ones, and go on",
+    "IllegalLocationConstraintException": _REGION,
+    "InvalidAccessKeyId": "the credentials are those of another place: see AWS_PROFILE, AWS_ACCESS_KEY_ID",
+    "NoSuchBucket": "make the bucket, or correct its name or AWS_ENDPOINT_URL",
+    "NotImplemented": "this server cannot keep markers: use another one, or a newer version of it",
+    "PermanentRedirect": _REGION,
+    "RequestTimeTooSkewed": "the clock of this machine is off: set it by NTP",
+    "SignatureDoesNotMatch": "the secret key is not that of the access key",
+}
 
 
 class S3Store(Store):
@@ -94,12 +119,21 @@ class S3Store(Store):
         with tempfile.TemporaryDirectory(prefix="sdesweep-") as folder:
             path = Path(folder) / "file"
             yield path
-            with self._translated(name):
-                self._client.upload_file(str(path), **target)
+            with self._translated(name), path.open("rb") as file:
+                self._client.upload_fileobj(file, **target)
 
     def get(self, name: str) -> bytes:
+        left = ATTEMPTS
         with self._translated(name):
-            return self._client.get_object(**self._object(name))["Body"].read()
+            while True:
+                body = self._client.get_object(**self._object(name))["Body"]
+                try:
+                    return body.read()
+                except _CUT:  # the library repeats requests, not the reading of their answers
+                    left -= 1
+                    if not left:
+                        raise
+                    time.sleep(0.1 * 2 ** (ATTEMPTS - left))
 
     def read_all(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
         waiting = iter(names)
@@ -204,7 +238,8 @@ class S3Store(Store):
             if code in _MISSING:
                 raise FileNotFoundError(f"{name} is not in the store {self.url}") from error
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-            raise StoreRefusedError(f"the store {self.url} answers {code}: {error}", status) from error
+            remedy = f"; {_REMEDIES[code]}" if code in _REMEDIES else ""
+            raise StoreRefusedError(f"the store {self.url}: {error}{remedy}", status) from error
         except (BotoCoreError, Boto3Error) as error:
             where = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
             raise StoreUnavailableError(f"the store {self.url} at {where}: {error}") from error

@@ -4,9 +4,15 @@ moto looks whether a key is taken and writes it in two steps, so of two simultan
 win; served one at a time they are as atomic as S3's. Run it as `s3_server.py PORT_FILE`: it listens on a free
 port, and writes the port there. Faults are asked for by `POST /-/FAULT/COUNT` and strike so many requests:
 
-    slow    503 SlowDown, as S3 throttles
-    drop    the request is done, but its answer is 500: as if the connection had broken after it
-    forget  the condition of a PUT is ignored, as by servers that do not know it
+    slow      503 SlowDown, as S3 throttles
+    part      the same, to parts of an upload only
+    expired   400 ExpiredToken: the credentials have run out
+    skew      403 RequestTimeTooSkewed: the client's clock is off
+    denied    403 AccessDenied, to DELETE only
+    conflict  409 ConditionalRequestConflict, to conditional PUTs only
+    drop      the request is done, but its answer is 500: as if the connection had broken after it
+    cut       the connection breaks in the middle of the answer to a GET
+    forget    the condition of a PUT is ignored, as by servers that do not know it
 """
 
 from __future__ import annotations
@@ -21,6 +27,15 @@ from typing import Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
+
+REFUSALS = {
+    "slow": ("503 Slow Down", "SlowDown"),
+    "part": ("503 Slow Down", "SlowDown"),
+    "expired": ("400 Bad Request", "ExpiredToken"),
+    "skew": ("403 Forbidden", "RequestTimeTooSkewed"),
+    "denied": ("403 Forbidden", "AccessDenied"),
+    "conflict": ("409 Conflict", "ConditionalRequestConflict"),
+}
 
 
 class FaultyServer:
@@ -44,8 +59,17 @@ class FaultyServer:
             self._faults[fault] = int(count)
             start("204 No Content", [])
             return []
-        if self._strikes("slow"):
-            return _refuse(start, "503 Slow Down", "SlowDown")
+        concerned = {
+            "part": "partNumber=" in environ.get("QUERY_STRING", ""),
+            "denied": environ["REQUEST_METHOD"] == "DELETE",
+            "conflict": "HTTP_IF_NONE_MATCH" in environ,
+        }
+        for fault, (status, code) in REFUSALS.items():
+            if concerned.get(fault, True) and self._strikes(fault):
+                return _refuse(start, status, code)
+        if environ["REQUEST_METHOD"] == "GET" and self._strikes("cut"):
+            content = b"".join(self._moto(environ, start))
+            return [content[: len(content) // 2]]
         if self._strikes("forget"):
             environ.pop("HTTP_IF_NONE_MATCH", None)
         if self._strikes("drop"):

@@ -6,17 +6,21 @@ import errno
 import os
 import shutil
 import socket
+import threading
 import time
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from fake_head import answers, fake_head
+from http_server import listening
 
 from cluster import checks, head, machine_checks
 from cluster.access import MODE, PATH, VALUE, Token, find_token, use_token
 from cluster.checks import Check, cluster_checks, failures, resource_check, store_checks, token_checks
 from cluster.demand import GIB, Demand
+from cluster.head import HeadError
 from cluster.machine_checks import RayProcess, port_checks
 from jobs.specs.sections import Resources
 from jobs.store_local import LocalStore
@@ -166,6 +170,48 @@ def test_a_head_that_is_not_there_is_told_at_once():
     assert "ssh -N -L" in check.remedy
 
 
+@pytest.mark.parametrize("says", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x03\x03\x00\x02\x02\x46", b""])
+def test_a_port_of_something_else_is_told_and_no_crash(says):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(says)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        cluster, (check,) = cluster_checks(f"http://127.0.0.1:{server.getsockname()[1]}", TOKEN)
+        thread.join()
+    assert cluster is None
+    assert (check.name, check.verdict) == ("reachable", "failed")
+
+
+def test_the_token_does_not_follow_an_answer_that_points_elsewhere():
+    seen: list[str | None] = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("authorization"))
+            self.send_error(404)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with listening(Elsewhere) as other:
+
+        class Pointing(Elsewhere):
+            def do_GET(self) -> None:
+                self.send_response(302)
+                self.send_header("Location", f"{other}{self.path}")
+                self.end_headers()
+
+        with listening(Pointing) as address, pytest.raises(HeadError, match="302"):
+            head.ask(address, "/api/version", "secret")
+    assert seen == []
+
+
 def test_something_else_that_answers_is_no_head():
     with fake_head({"/api/jobs/": []}) as address:
         cluster, found = cluster_checks(address, None)
@@ -260,6 +306,36 @@ def test_a_store_that_can_be_used_and_is_left_as_it_was(tmp_path):
     assert set(verdicts(found)) == {"store", "atomic", "space", "clock"}
     assert not failures(found)
     assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+
+
+def test_a_folder_that_was_not_there_is_told_as_it_may_be_a_mount_that_is_missing(tmp_path):
+    check = the(store_checks(str(tmp_path / "store")), "store")
+    assert (check.verdict, "mounted" in check.remedy) == ("warning", True)
+    assert the(store_checks(str(tmp_path / "store")), "store").verdict == "ok"
+
+
+def test_an_object_store_is_looked_at_in_the_same_way(s3_url):
+    assert verdicts(store_checks(s3_url)) == {"store": "ok", "atomic": "ok", "clock": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "name", "remedy"),
+    [
+        ("expired", "store", "get new ones"),
+        ("skew", "store", "NTP"),
+        ("denied", "store", "right to remove files"),
+        ("forget", "atomic", "use another one"),
+    ],
+)
+def test_what_is_wrong_with_an_object_store_comes_with_a_remedy(s3, s3_url, fault, name, remedy):
+    s3.fault(fault, 1000)
+    try:
+        (check,) = failures(store_checks(s3_url))
+    finally:
+        s3.fault(fault, 0)
+    assert check.name == name
+    assert remedy in check.found + check.remedy
+    assert not failures(store_checks(s3_url))
 
 
 def test_a_store_that_cannot_be_written_fails(tmp_path):

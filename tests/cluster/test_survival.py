@@ -226,6 +226,30 @@ def test_an_object_store_that_is_away_for_a_while_delays(
     assert threading.active_count() < 50
 
 
+def test_credentials_that_run_out_drain_with_the_remedy_and_new_ones_go_on(
+    s3, s3_url, make_sweep, finished_store, quick_backoff, monkeypatch
+):
+    store, sweep = open_store(s3_url), make_sweep()
+    sampled: list = []
+
+    def run_out(assignment):
+        sampled.append(assignment)
+        if len(sampled) == 3:
+            s3.fault("expired", 10**9)
+
+    try:
+        outcome, _ = run(store, sweep, LocalPool(store, run_out))
+    finally:
+        s3.fault("expired", 0)
+    assert outcome.exit_code == 75
+    assert "ExpiredToken" in outcome.reason
+    assert "get new ones, and go on" in outcome.reason
+    assert outcome.failed == 0
+    monkeypatch.setattr("jobs.storage.lease.MISSED", 0)  # the driver could not release it, and is gone
+    assert run(store, sweep)[0].exit_code == 0
+    assert scores(store, sweep) == scores(finished_store, sweep)
+
+
 def test_an_object_store_holds_the_same_sweep_as_a_folder(s3_url, make_sweep, finished_store):
     store, sweep = open_store(s3_url), make_sweep()
     assert run(store, sweep)[0].exit_code == 0

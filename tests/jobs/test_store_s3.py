@@ -42,6 +42,83 @@ def test_a_marker_whose_answer_was_lost_is_still_the_writers_own(store, s3):
     assert store.get("marker") == b"mine"
 
 
+def test_conditional_writes_that_collide_are_made_again(store, s3):
+    s3.fault("conflict", 3)
+    assert store.put_if_absent("marker", b"mine")
+    s3.fault("conflict", 3)
+    assert not store.put_if_absent("marker", b"other")
+    assert store.get("marker") == b"mine"
+
+
+def test_conditional_writes_that_collide_for_ever_are_no_win_and_no_loss(store, s3):
+    s3.fault("conflict", 1000)
+    try:
+        with pytest.raises(StoreUnavailableError, match="conditional writes of marker collided"):
+            store.put_if_absent("marker", b"mine")
+    finally:
+        s3.fault("conflict", 0)
+    assert store.size("marker") is None
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(store, s3):
+    content = bytes(range(256)) * 400
+    store.put("a", content)
+    s3.fault("cut", 3)
+    assert store.get("a") == content
+    s3.fault("cut", 2)
+    with store.local("a") as path:
+        assert path.read_bytes() == content
+    s3.fault("cut", 1000)
+    try:
+        with pytest.raises(StoreUnavailableError):
+            store.get("a")
+    finally:
+        s3.fault("cut", 0)
+
+
+def upload(store, name, size):
+    with store.writing(name) as path:
+        path.write_bytes(b"x" * size)
+
+
+def test_a_long_upload_survives_throttled_parts(store, s3):
+    s3.fault("part", 4)
+    upload(store, "large", 40 * 2**20)
+    assert store.size("large") == 40 * 2**20
+
+
+def test_a_long_upload_that_fails_in_the_middle_leaves_what_was_there_and_no_parts(store, s3):
+    store.put("large", b"old")
+    s3.fault("part", 1000)
+    try:
+        with pytest.raises(StoreUnavailableError, match="SlowDown"):
+            upload(store, "large", 20 * 2**20)
+    finally:
+        s3.fault("part", 0)
+    assert store.get("large") == b"old"
+    assert list(store.leftovers(older_than=-60)) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "remedy"),
+    [
+        ("expired", "ExpiredToken", "get new ones, and go on"),
+        ("skew", "RequestTimeTooSkewed", "set it by NTP"),
+    ],
+)
+def test_refusals_are_named_with_what_mends_them(store, s3, fault, code, remedy):
+    store.put("a", b"1")
+    for request in (
+        lambda: store.get("a"),
+        lambda: store.put_if_absent("b", b"2"),
+        lambda: upload(store, "c", 9),
+    ):
+        s3.fault(fault, 1)
+        with pytest.raises(StoreUnavailableError, match=f"{code}.*{remedy}"):
+            request()
+    assert store.put_if_absent("b", b"2")
+
+
 def test_a_server_that_ignores_the_condition_is_found_out(store, s3):
     s3.fault("forget", 2)
     with pytest.raises(StoreError, match="If-None-Match"):
@@ -56,7 +133,7 @@ def test_a_server_that_is_not_there_is_unavailable(s3, monkeypatch):
 
 
 def test_a_bucket_that_is_not_there_is_named(s3):
-    with pytest.raises(StoreUnavailableError, match="NoSuchBucket"):
+    with pytest.raises(StoreUnavailableError, match=r"NoSuchBucket.*make the bucket, or correct its name"):
         check_store(open_store("s3://no-such-bucket/x"))
 
 
