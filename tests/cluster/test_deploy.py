@@ -36,6 +36,7 @@ DIRECTIVES = {
     | {"StartLimitIntervalSec", "StartLimitBurst", "ConditionPathExists"},
     "Service": {"Type", "User", "Group", "UMask", "Environment", "EnvironmentFile", "WorkingDirectory"}
     | {"ExecStart", "ExecStartPre", "SuccessExitStatus", "Restart", "RestartSec", "RestartPreventExitStatus"}
+    | {"RestartForceExitStatus"}
     | {"KillMode", "KillSignal", "TimeoutStopSec", "TimeoutStartSec", "LimitNOFILE", "NoNewPrivileges"}
     | {"ProtectSystem", "ProtectHome", "PrivateTmp", "ReadWritePaths", "Nice", "MemoryMax"},
     "Timer": {"OnCalendar", "AccuracySec", "Persistent", "RandomizedDelaySec", "Unit", "OnBootSec"},
@@ -153,8 +154,17 @@ def test_a_closed_window_is_retried_by_nobody():
     job = load("kubernetes/cronjob.yaml")["spec"]["jobTemplate"]["spec"]
     assert "--batch" in job["template"]["spec"]["containers"][0]["command"]
     assert job["template"]["spec"]["restartPolicy"] == "Never"
-    assert unit("sdesweep@.service")["Service"]["SuccessExitStatus"] == ["75"]
+    (service,) = unit("sdesweep@.service")["Service"]["ExecStart"]
+    assert "--batch" in service
     assert "--batch" in (DEPLOY / "cron" / "sdesweep").read_text(encoding="utf-8")
+
+
+def test_a_run_that_lost_its_cluster_or_its_store_is_tried_again_the_same_night():
+    """With --batch such a run alone ends with 75."""
+    service = unit("sdesweep@.service")["Service"]
+    assert service["RestartForceExitStatus"] == ["75"]
+    assert service["SuccessExitStatus"] == ["75"]  # after `systemctl stop`, which nothing tries again
+    assert load("kubernetes/cronjob.yaml")["spec"]["jobTemplate"]["spec"]["backoffLimit"] > 0
 
 
 def test_a_stop_leaves_time_for_the_drain():

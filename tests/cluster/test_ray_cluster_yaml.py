@@ -60,6 +60,13 @@ def test_workers_in_clouds_are_spot_machines():
     assert "scheduling" not in gcp["head"]["node_config"]
 
 
+def test_every_machine_on_aws_may_reach_the_bucket():
+    """Ray gives a role of its own to the head alone."""
+    types = load("deploy/clouds/aws.yaml")["available_node_types"].values()
+    (profile,) = {each["node_config"]["IamInstanceProfile"]["Arn"] for each in types}
+    assert profile.startswith("arn:aws:iam::")
+
+
 def test_the_launcher_refuses_what_it_does_not_know():
     from ray.autoscaler._private.util import prepare_config, validate_config
 
