@@ -321,8 +321,9 @@ def measure_all(options: argparse.Namespace) -> None:
 
     for shards in (10_000, 100_000, 1_000_000):
         measure("driver", shards)
+    measure("ledger", 10_000, "--s3")
+    measure("resume", 10_000, "--s3")
     for what in STORAGE:
-        measure(what, 10_000, "--s3")
         for shards in (10_000, 100_000):
             measure(what, shards, "--files")
         for shards in (10_000, 100_000, 1_000_000):

@@ -89,6 +89,8 @@ def cluster_checks(
         guarded = head.refuses_strangers(address)
     except HeadError as error:
         remedy = f"is the head running, and is this the address of its dashboard? {TUNNEL}"
+        if address.startswith("https://"):
+            remedy = f"Ray's dashboard itself speaks http: write http://...; {remedy}"
         return None, [Check("reachable", "failed", f"no Ray head answers at {address}: {error}", remedy)]
     checks = [Check("reachable", "ok", address)]
     if guarded and token is None:

@@ -101,16 +101,25 @@ def ask(address: str, path: str, token: str | None = None) -> Answer:
     except urllib.error.HTTPError as error:
         with error:
             raise HeadError(f"{path}: HTTP {error.code} {error.reason}", error.code) from None
-    except http.client.HTTPException as error:
-        raise HeadError(f"{path}: the answer is not HTTP ({str(error)[:80]!r}), or broke off") from None
+    except http.client.HTTPException:
+        raise HeadError("what answers there does not speak HTTP") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise HeadError(str(reason) or type(error).__name__) from None
+        raise HeadError(f"{str(reason) or type(error).__name__}{_by_way_of(address)}") from None
     try:
         data = json.loads(body)
     except ValueError:
         raise HeadError(f"{path}: the answer is no JSON, so this is no Ray dashboard") from None
     return Answer(data, parsedate_to_datetime(date).timestamp() + 0.5 - received if date else None)
+
+
+def _by_way_of(address: str) -> str:
+    """The proxy that the environment puts before an address, where there is one."""
+    parts = urlsplit(address)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if proxy is None or urllib.request.proxy_bypass(parts.netloc):
+        return ""
+    return f", by way of the proxy {proxy}: NO_PROXY={parts.hostname} asks without it"
 
 
 def refuses_strangers(address: str) -> bool:

@@ -68,8 +68,8 @@ class Metrics:
 
     def tick(self, account: Account) -> None:
         now = self._clock()
-        if now - self._read_at < INTERVAL:
-            return
+        if now - self._read_at < INTERVAL and account.running:
+            return  # when nothing runs, this may be the last look
         self._read_at = now
         if not self._instruments:
             for name, kind in METRICS.items():

@@ -32,7 +32,7 @@ from cluster.checks import (
 )
 from cluster.demand import GIB, Demand
 from cluster.head import Cluster
-from cluster.jobs_api import Job, Jobs
+from cluster.jobs_api import Job, Jobs, JobsError
 from cluster.prepare import write_down
 from cluster.settling import recorded_hardware, settled_by
 from jobs.models.plugins import EXTRACTORS, EXTRAS, NETWORKS, Code, Plugin, PluginError, code_of
@@ -178,8 +178,9 @@ def submit(
     python: path of the interpreter on the head; None for the one that runs Ray there.
     plugins: uploaded beside this project's code. note: told of what takes a while to send.
     Raises DatasetError when images cannot be read here, LeaseHeldError when a driver is at work on one of
-    them, JobsError, and what `write_down` does.
+    them, JobsError, also where one of them is in a job that is not over, and what `write_down` does.
     """
+    _refuse_twice(server, store, {sweep.name for sweep in sweeps})
     for sweep in sweeps:
         state = inspect(store, SweepPaths(sweep.name))
         if state and state.alive:
@@ -202,6 +203,17 @@ def submit(
             labels=driver.labels[0] if driver.labels else None,
         )
     return job
+
+
+def _refuse_twice(server: Jobs, store: Store, names: set[str]) -> None:
+    """A job whose driver has not begun yet holds no lease."""
+    for job in server.all():
+        both = names & set(job.metadata.get(MARK, "").split())
+        if both and not job.over and job.metadata.get(STORE) == store.url:
+            raise JobsError(
+                f"{job.id} is not over there ({job.status}) and does {', '.join(sorted(both))}: "
+                f"`sdesweep logs {job.id} --follow` shows it, `sdesweep stop {job.id}` ends it"
+            )
 
 
 def entrypoint(python: str, names: Sequence[str], store: str, queue: str, options: Sequence[str]) -> str:

@@ -188,6 +188,24 @@ def test_a_port_of_something_else_is_told_and_no_crash(says):
     assert (check.name, check.verdict) == ("reachable", "failed")
 
 
+def test_https_where_http_is_spoken_is_told():
+    with fake_head(answers(), "secret") as address:
+        cluster, (check,) = cluster_checks(address.replace("http:", "https:"), TOKEN)
+    assert cluster is None
+    assert "write http://" in check.remedy
+
+
+def test_a_proxy_that_is_in_the_way_is_named(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with fake_head(answers(), "secret") as address:
+        _, (check,) = cluster_checks(address, TOKEN)
+        assert "by way of the proxy http://127.0.0.1:9: NO_PROXY=127.0.0.1" in check.found
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert not failures(cluster_checks(address, TOKEN)[1])
+
+
 def test_the_token_does_not_follow_an_answer_that_points_elsewhere():
     seen: list[str | None] = []
 

@@ -94,6 +94,19 @@ def test_counters_grow_by_what_is_new_and_gauges_show_what_is(account):
     assert shown["shards"][("t", "pending")] == 1
 
 
+def test_the_end_is_shown_however_soon_it_comes_after_the_look_before(account):
+    board = Board()
+    account.running[0] = Running(Assignment("sample", "s", "a", 10, 20), started=0.0)
+    board(account)
+    account.tallies["s/a"].images = 10
+    board.metrics.tick(account)  # at the same moment
+    assert not board.made["sdesweep_images_total"].values
+    del account.running[0]
+    board.metrics.tick(account)
+    assert board.made["sdesweep_images_total"].values == {("s",): 10}
+    assert board.made["sdesweep_workers"].values == {("s",): 0, ("t",): 0}
+
+
 def test_labels_are_bounded(account):
     account.tallies["s/a"].retries.update({f"new cause {number}": 1 for number in range(1000)})
     shown = Board()(account)

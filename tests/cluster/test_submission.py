@@ -7,6 +7,7 @@ import json
 import shlex
 import zipfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from commands import invoke
@@ -135,6 +136,19 @@ def test_a_sweep_that_is_at_work_is_not_submitted_again(store, make_sweep):
     with held(store, SweepPaths("tiny")), pytest.raises(LeaseHeldError, match="is being run by process"):
         submit(server, HEAD, store, [make_sweep()], "tiny", [])
     assert server.submitted == []
+
+
+def test_a_sweep_whose_job_has_not_begun_yet_is_not_submitted_again(store, make_sweep):
+    """Its driver holds no lease so far."""
+    waiting = Job("tiny-a1", "PENDING", "", {MARK: "other tiny", STORE: store.url}, None, None)
+    server = Server(waiting)
+    with pytest.raises(
+        JobsError, match=r"tiny-a1 is not over there \(PENDING\) and does tiny.*sdesweep stop"
+    ):
+        submit(server, HEAD, store, [make_sweep()], "tiny", [])
+    assert not server.submitted
+    server.jobs = [replace(waiting, status="STOPPED"), replace(waiting, id="x-a1", metadata={MARK: "tiny"})]
+    assert submit(server, HEAD, store, [make_sweep()], "tiny", []) == "tiny-a2"
 
 
 def test_names_with_blanks_and_quotes_reach_the_driver_whole():
