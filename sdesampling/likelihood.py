@@ -80,8 +80,8 @@ def likelihood(
     if not 0 < eps < model.sde.T:
         raise ValueError(f"eps = {eps}: must be in (0, 1)")
     model = model.at_continuous_times()
-    divergence = _divergence(trace, images, noise)
-    data = (images * 2 - 1 if model.centered else images).to(model.dtype)
+    data = (images * 2 - 1 if model.centered else images).to(model.device, model.dtype)
+    divergence = _divergence(trace, data, noise)
 
     def f(t: Tensor, y: Tensor) -> Tensor:
         x, t = y[:, :-1].to(data).view_as(data), t.to(data)
@@ -99,18 +99,19 @@ def likelihood(
     return Likelihood(nats / math.log(2) + (7 if model.centered else 8), latents, model.evaluations)
 
 
-def _divergence(trace: Trace, images: Tensor, noise: Noise) -> Callable[[Tensor, Tensor], Tensor]:
-    """The function (drift, x) -> divergence of the drift at x, (batch,)."""
+def _divergence(trace: Trace, data: Tensor, noise: Noise) -> Callable[[Tensor, Tensor], Tensor]:
+    """The function (drift, x) -> divergence of the drift at x, (batch,), for x of data's shape and type."""
     if trace == "exact":
         return _exact_divergence
-    shape = tuple(images.shape[1:])
+    shape = tuple(data.shape[1:])
     if trace == "gaussian":
         probe = noise.normal(Purpose.PROBE, 0, shape)
     else:
         probe = (noise.uniform(Purpose.PROBE, 0, shape) > 0.5) * 2.0 - 1.0
+    probe = probe.to(data)
 
     def estimate(drift: Tensor, x: Tensor) -> Tensor:
-        (product,) = torch.autograd.grad((drift * probe.to(drift)).sum(), x)
+        (product,) = torch.autograd.grad((drift * probe).sum(), x)
         return (product * probe).flatten(1).sum(dim=1)
 
     return estimate

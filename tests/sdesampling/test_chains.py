@@ -1,5 +1,7 @@
 """Convergence diagnostics on chains whose autocorrelation is known."""
 
+import math
+
 import pytest
 import torch
 
@@ -42,6 +44,14 @@ def test_r_hat_of_mixed_and_drifting_chains():
     mixed = autoregressive(10, 1000, 0.5)
     assert r_hat(mixed) == pytest.approx(1, abs=0.01)
     assert r_hat(mixed + torch.linspace(0, 5, 1000)) > 1.3  # all drift alike: only split chains show it
+
+
+def test_chains_that_never_move():
+    apart, together = torch.arange(3.0)[:, None].expand(3, 10), torch.zeros(3, 10)
+    assert r_hat(apart) == float("inf")
+    assert effective_sample_size(apart) < 3
+    for function in (r_hat, effective_sample_size):
+        assert math.isnan(function(together))
 
 
 def test_short_traces_are_refused():

@@ -48,6 +48,14 @@ def test_closed_form_on_gaussian_data(family, trace):
     assert_close(found.latents, latents, rtol=1e-3, atol=1e-3)
 
 
+def test_images_of_another_precision_than_the_networks():
+    """Probes and images take the network's."""
+    model, noise = gaussian("ve"), NoiseStream(0, 0, range(2))
+    images = MEAN.expand(2, 1, 1, 3)
+    found = likelihood(model, images.float(), noise, trace="gaussian", eps=EPS).bits_per_dimension
+    assert_close(found, likelihood(model, images, noise, trace="gaussian", eps=EPS).bits_per_dimension)
+
+
 def test_gaussian_probes_are_right_on_average():
     model, noise = gaussian("vp"), NoiseStream(0, 0, range(400))
     x = MEAN.expand(400, 1, 1, 3)
