@@ -26,7 +26,9 @@ _IDENTITIES: dict[str, dict[str, str | int]] = {
 __all__ = ["EXTRACTORS", "Extractor", "Features", "identity_of", "load_extractor", "register"]
 
 
-def load_extractor(name: str, weights: Path, device: str | torch.device = "cpu", **options: str) -> Extractor:
+def load_extractor(
+    name: str, weights: Path | str, device: str | torch.device = "cpu", **options: str
+) -> Extractor:
     """The extractor `name` with the weights of a file; options are those of its `load`.
 
     The FID Inception's options may be in its name: see `inception.conventions`.
