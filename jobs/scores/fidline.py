@@ -96,7 +96,7 @@ def scores_of(line: ScoreLine) -> dict[str, str]:
     found = {}
     for metric in metrics_of(line.final):
         for measure, (value, error) in line.final.measures(metric).items():
-            detail = _detail(line.final, metric)
+            detail = _detail(line, metric)
             text = with_error(value, error)
             found[score_label(measure, line.extractor)] = f"{text} ({detail})" if detail else text
     return found
@@ -147,10 +147,12 @@ _DETAILS = (
 )
 
 
-def _detail(scores: StageScores, metric: Metric) -> str:
+def _detail(line: ScoreLine, metric: Metric) -> str:
     """The settings of a metric that its number depends on."""
+    scores = line.final
     if metric == "is" and (found := scores.inception_score):
-        return f"10 splits, ± {found.ten_splits_std:.2g} between them; 1 split: {found.one_split:.4g}"
+        splits = min(10, line.samples)
+        return f"{splits} splits, ± {found.ten_splits_std:.2g} between them; 1 split: {found.one_split:.4g}"
     if metric == "kid" and scores.kid:
         return f"{scores.kid.blocks} blocks of {scores.kid.block_size}"
     if metric == "fid_infinity" and scores.fid_infinity:

@@ -34,6 +34,7 @@ def why_not(
     least = {"fid_infinity": INFINITY_PARTS * (extractor.dimension + 1), "fid": 2, "kid": 20}.get(metric, 6)
     if samples < least:
         return f"{metric} needs at least {least:,} images, there are {samples:,}"
-    if metric not in OF_MOMENTS and reference is not None and reference < least:
+    least = 2 if metric in OF_MOMENTS else least  # moments of one image are none
+    if reference is not None and reference < least:
         return f"{metric} needs a reference of at least {least:,} images, it has {reference:,}"
     return None

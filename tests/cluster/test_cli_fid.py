@@ -147,6 +147,19 @@ def test_a_metric_that_was_asked_for_and_cannot_be_had_is_an_error(call, store, 
     assert "fid_infinity needs at least 780 images" in errors
 
 
+def test_a_reference_of_a_single_image_has_no_covariance(call, store, npz):
+    ours, one = npz("ours", DIGITS[:40]), npz("one", DIGITS[50:51])
+    options = ("--extractor", "digits-cnn", "--store", store.url)
+    code, _, errors = call("fid", ours, one, *options)
+    assert code == 2
+    assert "fid needs a reference of at least 2 images, it has 1" in errors
+
+
+def test_a_set_against_itself_in_another_order_is_no_distance_away(fid, npz):
+    found = fid(npz("ours", DIGITS[:100]), npz("again", DIGITS[99::-1]))["result"]["stages"][0]["fid"]
+    assert (found["value"], found["mean_term"], found["trace_term"]) == (0, 0, 0)
+
+
 def test_statistics_serve_on_either_side_where_they_are_enough(fid, call, npz, tmp_path, store):
     rows = np.random.default_rng(1).gamma(2.0, size=(300, 64)).astype(np.float32)
     mean, covariance = rows.mean(axis=0, dtype=np.float64), np.cov(rows.astype(np.float64), rowvar=False)
