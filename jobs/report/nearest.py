@@ -69,5 +69,8 @@ class NearestImages:
         return next(iter(source)).features
 
     def _read_features(self, data_set: DataSet, extractor: Extractor) -> np.ndarray | None:
-        source = load_reference(self._store, data_set, extractor).features(self._store)
+        try:
+            source = load_reference(self._store, data_set, extractor).features(self._store)
+        except FileNotFoundError:  # removed since it was scored against
+            return None
         return None if source is None else source.everything()

@@ -21,6 +21,7 @@ from jobs.report.text import Format, render_table
 from jobs.scores.fidline import control_text, sentence_of_cell
 from jobs.scores.gather import reduce_sweep
 from jobs.scores.results import Cell, Result, SweepResults, score_label
+from jobs.storage.commit import DamageError
 from jobs.store import Store
 
 LINES = "lines.txt"  # the FID line of every cell, a sentence each
@@ -67,12 +68,14 @@ def _render(store: Store, sweep: Sweep, results: SweepResults) -> str:
     environment.filters.update(short=_short, number=_number, plain=_plain)
     template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
     tables = tables_of(results)
+    sheets, unseen = _sheets(store, results)
     return template.render(
         style=(folder / "page.css").read_text(encoding="utf-8"),
         results=results,
         sweep=sweep,
         tables=tables,
-        sheets=_sheets(store, results),
+        sheets=sheets,
+        warnings=[*results.warnings, *unseen],
         curves=[figure for table in tables if (figure := _curves(table))],
         anchor=_anchor,
         error_text=_stage_text,
@@ -84,22 +87,34 @@ def _render(store: Store, sweep: Sweep, results: SweepResults) -> str:
     )
 
 
-def _sheets(store: Store, results: SweepResults) -> list[Sheet]:
-    """One for each cell of the table, of its first replicate."""
-    sheets, seen = [], set[tuple[str, str]]()
+def _sheets(store: Store, results: SweepResults) -> tuple[list[Sheet], list[str]]:
+    """One for each cell of the table; and why a cell has none, though its scores are there."""
+    sheets, unseen = [], []
     nearest = NearestImages(store, results.sweep)
+    cells: dict[tuple[str, str], Cell] = {}
     for cell in results.cells:
-        if (cell.row, cell.column) in seen:
+        cells.setdefault((cell.row, cell.column), cell)
+    for cell in cells.values():
+        try:
+            sheet = _sheet(store, results.sweep, cell, nearest)
+        except DamageError as error:
+            remedy = f"`sdesweep verify {results.sweep}` moves it away, the next run makes it again"
+            unseen.append(f"No pictures of {cell.row}, {cell.column}: {error}; {remedy}")
             continue
-        seen.add((cell.row, cell.column))
-        first = cell.results[0]
-        grid = sample_grid(store, results.sweep, first, first.final.step)
-        if grid is None:
-            continue
-        steps = [stage.step for stage in first.stages[:-1]]
-        early = [sample_grid(store, results.sweep, first, step, rows=2, columns=4) for step in steps]
-        sheets.append(Sheet(cell, grid, tuple(item for item in early if item), nearest.grid(first)))
-    return sheets
+        if sheet is not None:
+            sheets.append(sheet)
+    return sheets, unseen
+
+
+def _sheet(store: Store, sweep: str, cell: Cell, nearest: NearestImages) -> Sheet | None:
+    """Of a cell's first replicate; None where its images are not in the store any more."""
+    first = cell.results[0]
+    grid = sample_grid(store, sweep, first, first.final.step)
+    if grid is None:
+        return None
+    steps = [stage.step for stage in first.stages[:-1]]
+    early = [sample_grid(store, sweep, first, step, rows=2, columns=4) for step in steps]
+    return Sheet(cell, grid, tuple(item for item in early if item), nearest.grid(first))
 
 
 def _curves(table: Table) -> tuple[str, str] | None:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from jobs.paths import SweepPaths
 from jobs.scores.results import MetricSummary, Result
+from jobs.storage.commit import reading
 from jobs.storage.images import read_images
 from jobs.storage.ledger import scan
 from jobs.store import Store
@@ -66,12 +67,15 @@ def tiled(images: np.ndarray, columns: int, step: int) -> Grid:
 
 
 def first_images(store: Store, sweep: str, result: Result, step: int, count: int) -> np.ndarray | None:
-    """(at most count, channels, height, width) uint8 in index order."""
+    """(at most count, channels, height, width) uint8 in index order; None where there are none.
+
+    Raises DamageError where a file cannot be read.
+    """
     paths = SweepPaths(sweep).configuration(result.fingerprint)
     found: list[np.ndarray] = []
     have = 0
     for marker in scan(store, paths, []).images:
-        with store.open(paths.images.beside(paths.images.marker(marker.samples), marker.file)) as file:
+        with reading(store, paths.images, marker) as file:
             for block in read_images(file, step):
                 found.append(block.images)
                 have += len(block.images)

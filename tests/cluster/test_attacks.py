@@ -282,7 +282,8 @@ def test_an_npz_whose_header_claims_terabytes_is_refused(tmp_path):
 
 def test_a_parquet_file_whose_rows_share_one_large_value_is_refused(tmp_path, monkeypatch):
     """The dictionary holds the value once, thousands of rows name it: much in a small file."""
-    monkeypatch.setattr(bounds, "FREE", 2**24)
+    monkeypatch.setattr(bounds, "FREE", 2**20)
+    monkeypatch.setattr(bounds, "MOST", 10)
     path = tmp_path / "bomb.parquet"
     value = pa.array([os.urandom(2**16)], pa.binary())
     column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(4000, np.int32)), value)

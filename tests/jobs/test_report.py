@@ -172,6 +172,20 @@ def test_the_nearest_images_of_the_reference_are_shown_where_memorisation_was_as
     assert "Nearest images of the reference" not in page
 
 
+def test_damaged_images_cost_their_pictures_and_not_the_page(tmp_path):
+    store = scored.local_store(tmp_path)
+    item = scored.configuration("pc", "ve", samples=128)
+    scored.prepare(store, scored.sweep_of([item]))
+    scored.commit_shard(store, item, range(128))
+    (result,) = reduce_configuration(store, scored.SWEEP, item)
+    (file,) = store.root.glob(f"*/{item.fingerprint}/images/*/*.parquet")
+    file.write_bytes(bytes(file.stat().st_size))
+    shown = store.get(write_report(store, scored.SWEEP)).decode()
+    assert f"{result.final.fid.value!r}" in shown
+    assert "No pictures of pc, ve" in shown
+    assert "sdesweep verify" in shown
+
+
 def test_a_sweep_without_scores_still_has_a_page(tmp_path):
     store = scored.local_store(tmp_path)
     scored.prepare(store, scored.sweep_of([scored.configuration("row", "column")]))
