@@ -166,8 +166,11 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def _refuse(error: Exception | str, code: int, as_json: bool) -> int:
     from jobs.problems import SpecError
+    from jobs.storage.commit import DamageError
 
     text = str(error)
+    if isinstance(error, DamageError):
+        text += "; `sdesweep verify SWEEP` (or `reference verify NAME`) moves it away, to be made again"
     if isinstance(error, OSError) and error.filename is not None:
         text = f"{error.filename}: {error.strerror}"
     if as_json:

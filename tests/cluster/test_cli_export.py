@@ -199,3 +199,14 @@ def test_what_cannot_be_compared_is_told_in_a_line(call, filled, tmp_path, argum
     texts = [text.format(folder=tmp_path, file=file) for text in arguments]
     code, _, errors = call("compare", *texts, "--store", filled.url)
     assert (code, message in errors) == (2, True), errors
+
+
+def test_damage_is_told_with_its_remedy(filled, call, tmp_path):
+    damaged = next(filled.root.glob("tiny/*/images/**/*.parquet"))
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    code, _, errors = call(
+        "export", "tiny", "--to", tmp_path / "out", "--format", "npz", "--store", filled.url
+    )
+    assert code == 1
+    assert f"{damaged.name} cannot be read" in errors
+    assert "`sdesweep verify SWEEP`" in errors
