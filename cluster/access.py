@@ -46,7 +46,7 @@ def find_token() -> Token | None:
     if os.environ.get(VALUE):
         return Token(os.environ[VALUE].strip())
     named = os.environ.get(PATH)
-    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    path = Path(named or os.path.expanduser("~/.ray/auth_token"))
     if not named and not path.is_file():
         return None
     try:

@@ -40,7 +40,7 @@ def expand(path: str, folder: Path, *key: str | int) -> Path:
     if unset is not None:
         raise UnresolvedError(f"{path!r}: the environment variable {unset} is not set", *key)
     filled = _VARIABLE.sub(lambda match: os.environ[match[1]], path)
-    found = (folder / Path(filled).expanduser()).resolve()
+    found = (folder / os.path.expanduser(filled)).resolve()
     if not found.exists():
         raise UnresolvedError(f"{path!r}: nothing is at {found}", *key)
     return found

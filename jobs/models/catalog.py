@@ -85,7 +85,10 @@ def added_folder() -> Path:
     chosen = os.environ.get("SDESWEEP_MODELS")
     if chosen:
         return Path(chosen)
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    home = os.path.expanduser("~")
+    if home == "~":  # of a user whom the system does not know, as in containers: nothing was ever added
+        home = "/nonexistent"
+    data = os.environ.get("XDG_DATA_HOME") or f"{home}/.local/share"
     return Path(data) / "sdesweep" / "models"
 
 

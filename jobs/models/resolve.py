@@ -214,7 +214,7 @@ def _extractor_files(name: str) -> list[Path]:
     """
     variable, name = weights_variable(name), _weights_name(name)
     if variable in os.environ:
-        path = Path(os.environ[variable]).expanduser()
+        path = Path(os.path.expanduser(os.environ[variable]))
         if not path.is_file():
             raise UnresolvedError(
                 f"{variable} leads to {path}, where no file is: mend or unset the variable", "weights"

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import pwd
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from spec_files import SDES, sweep_of, write_model
 
 from jobs.fingerprint import file_sha256
 from jobs.inputs.datasets import read_dataset
-from jobs.inputs.modelfiles import UnresolvedError, safetensors_metadata
+from jobs.inputs.modelfiles import UnresolvedError, expand, safetensors_metadata
 from jobs.models import catalog
 from jobs.models.resolve import resolve_extractor, resolve_model
 from jobs.planning.plan import costs
@@ -258,3 +259,21 @@ def test_every_complete_spec_in_the_documentation_is_accepted(tmp_path: Path):
     readme = (page.parents[1] / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^```yaml\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
     assert len(sweep_of(tmp_path, example).configurations) == 16
+
+
+def test_a_user_whom_the_system_does_not_know_has_added_nothing(monkeypatch: pytest.MonkeyPatch):
+    """As in containers that run under any number: there is no home folder."""
+
+    def unknown(number: int):
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_DATA_HOME", "SDESWEEP_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+    assert not catalog.added_folder().exists()
+    assert set(catalog.EMBEDDED_MODELS) <= set(catalog.model_names())
+
+
+def test_the_folder_of_a_user_who_is_not_there_is_nowhere(tmp_path: Path):
+    with pytest.raises(UnresolvedError, match="'~nobody-here/x.pth': nothing is at"):
+        expand("~nobody-here/x.pth", tmp_path)
