@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jobs.inputs.modelfiles import UnresolvedError, expand
+from jobs.inputs.modelfiles import UnresolvedError, locate
 from jobs.problems import suggestion
 
 Shape = tuple[int, int, int]  # (channels, height, width)
@@ -35,7 +35,7 @@ def read_mask(known: str, shape: Shape, folder: Path) -> np.ndarray:
         mask[:, rows, columns] = True
         return mask
     try:
-        path = expand(known, folder)
+        path = locate(known, folder)
     except UnresolvedError as error:
         halves = f"{', '.join(HALVES)}{suggestion(known, HALVES)}"
         raise UnresolvedError(f"{error}; a mask is a file or one of {halves}") from None

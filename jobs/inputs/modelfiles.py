@@ -31,7 +31,7 @@ def unset_variable(path: str) -> str | None:
     return next((name for name in _VARIABLE.findall(path) if name not in os.environ), None)
 
 
-def expand(path: str, folder: Path, *key: str | int) -> Path:
+def locate(path: str, folder: Path, *key: str | int) -> Path:
     """Return the absolute path of a file or folder that a spec names, `${VARIABLES}` filled in.
 
     Relative ones start at `folder`. Raises UnresolvedError when a variable is not set or nothing is there.
@@ -48,7 +48,7 @@ def expand(path: str, folder: Path, *key: str | int) -> Path:
 
 def weights_file(path: str, folder: Path, *key: str | int) -> Path:
     """Return the absolute path of a file of weights. Raises UnresolvedError also when it is a folder."""
-    found = expand(path, folder, *key)
+    found = locate(path, folder, *key)
     if not found.is_file():
         raise UnresolvedError(f"{path!r}: {found} is a folder, and weights are one file", *key)
     return found

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from jobs.inputs.modelfiles import (
     UnresolvedError,
-    expand,
+    locate,
     read_model_config,
     sha256,
     unset_variable,
@@ -267,7 +267,7 @@ def resolve_images(section: DataSet, folder: Path) -> Resolved[Model]:
 def resolve_data_set(section: DataSet, folder: Path, *key: str) -> DataSet:
     """Return the data set with its path absolute. Raises UnresolvedError."""
     if section.path is not None:
-        return section.model_copy(update={"path": str(expand(section.path, folder, *key, "path"))})
+        return section.model_copy(update={"path": str(locate(section.path, folder, *key, "path"))})
     if section.name not in DATA_SETS:
         known = ", ".join(DATA_SETS) + suggestion(section.name, DATA_SETS)
         message = f"unknown data set {section.name!r}: others than these need a path: {known}"

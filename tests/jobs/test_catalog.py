@@ -13,7 +13,7 @@ from spec_files import SDES, sweep_of, write_model
 
 from jobs.fingerprint import file_sha256
 from jobs.inputs.datasets import read_dataset
-from jobs.inputs.modelfiles import UnresolvedError, expand, safetensors_metadata
+from jobs.inputs.modelfiles import UnresolvedError, locate, safetensors_metadata
 from jobs.models import catalog
 from jobs.models.resolve import resolve_extractor, resolve_model
 from jobs.planning.plan import costs
@@ -275,5 +275,5 @@ def test_a_user_whom_the_system_does_not_know_has_added_nothing(monkeypatch: pyt
 
 
 def test_the_folder_of_a_user_who_is_not_there_is_nowhere(tmp_path: Path):
-    with pytest.raises(UnresolvedError, match="'~nobody-here/x.pth': nothing is at"):
-        expand("~nobody-here/x.pth", tmp_path)
+    with pytest.raises(UnresolvedError, match=r"'~nobody-here/x\.pth': nothing is at"):
+        locate("~nobody-here/x.pth", tmp_path)
