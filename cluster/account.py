@@ -15,6 +15,11 @@ from jobs.compute.assignment import Assignment, Receipt
 from jobs.storage.events import EventKind, How
 
 
+def counted(number: int, thing: str) -> str:
+    """`1 shard`, `1,024 shards`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 @dataclass
 class Running:
     """An assignment with a worker."""

@@ -88,7 +88,8 @@ def cluster_checks(
         address = head.parse_address(address)
         guarded = head.refuses_strangers(address)
     except HeadError as error:
-        remedy = f"is the head running, and is this the address of its dashboard? {TUNNEL}"
+        question = "is the head running, with its dashboard (--include-dashboard), and is this its address?"
+        remedy = f"{question} {TUNNEL}"
         if address.startswith("https://"):
             remedy = f"Ray's dashboard itself speaks http: write http://...; {remedy}"
         return None, [Check("reachable", "failed", f"no Ray head answers at {address}: {error}", remedy)]

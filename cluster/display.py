@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cluster.account import Account
+from cluster.account import Account, counted
 from cluster.prepare import Goal
 from cluster.progress import Meter, Reading
 
@@ -184,7 +184,7 @@ def summary(total: Reading, workers: int) -> str:
     return (
         f"{total.shards_done:,}/{total.shards:,} shards{failed}, {total.images:,}/{total.samples:,} images, "
         f"{number(total.images_per_second)} images/s, {number(total.evaluations_per_second)} evaluations/s, "
-        f"{workers} workers{left}"
+        f"{counted(workers, 'worker')}{left}"
     )
 
 

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from cluster.account import Account, Attempted, Incident, Observer, Outcome, Running
+from cluster.account import Account, Attempted, Incident, Observer, Outcome, Running, counted
 from cluster.duplicates import STRAGGLER, Duplicates
 from cluster.pool import (
     Advanced,
@@ -111,7 +111,9 @@ class Driver:
         if not self._stop_reason:
             self._stop_reason = reason
             self._deadline = self._clock() + DRAIN_GRACE
-            text = f"{reason}: {len(self._account.running)} workers snapshot what they are at"
+            at_work = len(self._account.running)
+            them = "it is" if at_work == 1 else "they are"
+            text = f"{reason}: {counted(at_work, 'worker')} to snapshot what {them} at"
             self._observer.happened(Incident("drain", text))
             self._pool.drain()
 

@@ -216,5 +216,6 @@ def _asked(request: Callable[[], T]) -> T:
     try:
         return request()
     except _errors() as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise JobsError(lines[0][:500]) from error
+        lines = [line for line in str(error).splitlines() if line.strip(" .")] or [type(error).__name__]
+        telling = lines[-1] if "Traceback" in lines[0] else lines[0]  # the head's own, which ends with why
+        raise JobsError(telling.strip()[:500]) from error

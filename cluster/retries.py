@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from cluster.account import Account, Incident, Observer, Running
+from cluster.account import Account, Incident, Observer, Running, counted
 from cluster.duplicates import Duplicates
 from cluster.pool import Failed, Ready
 from cluster.queue import PendingWork
@@ -187,7 +187,7 @@ class Retries:
         except OSError as error:
             self.give_back(assignment)
             return str(error)
-        text = f"{self._observer.name(assignment)}: {why}; {len(shards)} shards are left of it"
+        text = f"{self._observer.name(assignment)}: {why}; {counted(len(shards), 'shard')} left of it"
         self._observer.happened(Incident("replanned", text, assignment, requeued=len(shards)))
         self._account.tallies[assignment.configuration].unfinished += len(shards)
         for samples in reversed(shards):

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cluster.account import Account, Attempted, Incident, Outcome
+from cluster.account import Account, Attempted, Incident, Outcome, counted
 from cluster.display import QUIET, Display
 from cluster.prepare import Prepared, shards_left_within
 from jobs.compute.assignment import Assignment, Receipt
@@ -60,7 +60,8 @@ class RunObserver:
         record = self._record
         self.happened(
             Incident(
-                "began", f"run began on {record.host}, process {record.pid}: {record.shards:,} shards left"
+                "began",
+                f"run began on {record.host}, process {record.pid}: {counted(record.shards, 'shard')} left",
             )
         )
         with self._spared():

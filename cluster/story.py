@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from cluster.account import counted
 from cluster.display import duration
 from jobs.paths import SweepPaths
 from jobs.storage import lease, runrecord
@@ -57,7 +58,7 @@ def _killed(record: RunRecord) -> Sentence:
     text = f"last sign of life of the run on {record.host}: it was killed"
     if record.under_way:
         lost = f"about {duration(record.seconds_at_risk)} of work lost"
-        text += f" with {_count(record.under_way, 'shard')} under way, {lost}"
+        text += f" with {counted(record.under_way, 'shard')} under way, {lost}"
     at = datetime.fromisoformat(record.updated)
     return Sentence(record.run_id, at, "killed", text, record.under_way, record.seconds_at_risk)
 
@@ -110,10 +111,10 @@ def _loss(group: Sequence[Event], requeued: int, lost: float) -> str:
     workers = sum(event.kind == "lost" for event in group)
     node = group[0].node
     if any(event.kind == "node_lost" for event in group):
-        what = f"node {node} lost" + (f" with {_count(workers, 'worker')}" if workers else "")
+        what = f"node {node} lost" + (f" with {counted(workers, 'worker')}" if workers else "")
     else:
-        what = f"{_count(workers, 'worker')} lost" + (f" on {node}" if node else "")
-    return f"{what}, {_count(requeued, 'shard')} re-queued, {duration(lost)} of work lost"
+        what = f"{counted(workers, 'worker')} lost" + (f" on {node}" if node else "")
+    return f"{what}, {counted(requeued, 'shard')} re-queued, {duration(lost)} of work lost"
 
 
 def _joined(group: Sequence[Event]) -> str:
@@ -121,11 +122,7 @@ def _joined(group: Sequence[Event]) -> str:
     devices = ", ".join(sorted({event.device for event in group if event.device}))
     where = f" on {group[0].node}" if len(nodes) == 1 and group[0].node else f" on {len(nodes)} machines"
     workers = len({event.worker for event in group})
-    return f"{_count(workers, 'worker')} ready{where} ({devices or 'cpu'})"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+    return f"{counted(workers, 'worker')} ready{where} ({devices or 'cpu'})"
 
 
 def _first_line(text: str) -> str:

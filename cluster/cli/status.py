@@ -144,6 +144,8 @@ def _lately(store: Store, sweep: Sweep) -> Iterator[str]:
 
 
 def _lines(found: SweepStatus, sweep: Sweep) -> Iterator[RenderableType]:
+    from cluster.account import counted
+
     yield f"{found.sweep} in {found.store}: {'complete' if found.complete else 'incomplete'}"
     driver = found.driver
     if driver.state != "none":
@@ -155,13 +157,14 @@ def _lines(found: SweepStatus, sweep: Sweep) -> Iterator[RenderableType]:
     yield _table(found)
     for item in found.configurations:
         if item.damaged:
-            yield f"{item.name}: {item.damaged} damaged ranges; the next run makes them again"
+            yield f"{item.name}: {counted(item.damaged, 'damaged range')}; the next run makes them again"
         for shard in item.failed:
             where = f"{item.name}: shard [{shard.first}, {shard.last})"
             yield f"{where} failed {shard.attempts} times: {shard.error}"
 
 
 def _last_run(found: SweepStatus) -> Iterator[str]:
+    from cluster.account import counted
     from cluster.display import duration, number
 
     run = found.last_run
@@ -170,14 +173,15 @@ def _last_run(found: SweepStatus) -> Iterator[str]:
     retries = ", ".join(f"{count} for {cause}" for cause, count in run.retries.items()) or "none"
     lost = f" ({duration(run.seconds_lost)} of work lost)" if run.seconds_lost else ""
     yield (
-        f"last run ({found.runs} in all): {run.outcome}, began {run.started}, {run.workers} workers, "
+        f"last run ({found.runs} in all): {run.outcome}, began {run.started}, "
+        f"{counted(run.workers, 'worker')}, "
         f"{run.shards_done:,} of {run.shards:,} shards, {number(found.images_per_second or 0)} images/s, "
         f"{number(found.evaluations_per_second or 0)} evaluations/s, retries: {retries}{lost}"
     )
     for node, use in run.nodes.items():
-        gone = f", {use.workers_lost} workers lost" if use.workers_lost else ""
+        gone = f", {counted(use.workers_lost, 'worker')} lost" if use.workers_lost else ""
         yield (
-            f"  {node} ({use.device}): {use.attempts:,} attempts, {duration(use.seconds)} of work, "
+            f"  {node} ({use.device}): {counted(use.attempts, 'attempt')}, {duration(use.seconds)} of work, "
             f"{use.images:,} images{gone}"
         )
 

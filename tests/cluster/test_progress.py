@@ -115,7 +115,7 @@ def test_plain_lines_come_every_ten_seconds(clock, account):
         plain.tick(account)
     assert len(lines) == 6
     assert "2/15 shards, 25/150 images" in lines[-1]
-    assert "1 evaluations/s, 1 workers, about" in lines[-1]
+    assert "1 evaluations/s, 1 worker, about" in lines[-1]
     assert lines[-1].endswith("at work: VE / PC100 2/10")
 
 

@@ -237,6 +237,21 @@ def follow(client: Client, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[s
     return "".join(written), notes, ended
 
 
+def test_of_a_failure_within_the_head_the_reason_is_told():
+    """As Ray answers the second of two that submit the same id at the same moment."""
+    text = (
+        "Request failed with status code 500: Traceback (most recent call last):\n"
+        '  File "job_head.py", line 463, in submit_job\n'
+        "ValueError: Job with submission_id tiny-a1 already exists.\n."
+    )
+
+    def refuse() -> None:
+        raise RuntimeError(text)
+
+    with pytest.raises(JobsError, match=r"^ValueError: Job with submission_id tiny-a1 already exists"):
+        jobs_api._asked(refuse)
+
+
 @pytest.mark.parametrize(
     "tails",
     [(5,), (2, 5), (0, 3, 3, 4), (2, RuntimeError("closed"), 5), (-3, 5), (ConnectionResetError("x"), 1)],

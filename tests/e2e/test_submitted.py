@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,6 +28,7 @@ from jobs.inputs.datasets import read_digits
 from jobs.paths import SweepPaths
 from jobs.storage.runrecord import runs
 
+DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "sdesweep.json"
 SLOTS = ("--set", "resources.cpus=0.5", "--set", "resources.gpus=0.5")
 JOIN = """
 import sys
@@ -103,6 +105,26 @@ def until(condition: Any) -> None:
         time.sleep(0.05)
 
 
+def unanswered(metrics: str) -> list[str]:
+    """Selections of the dashboard that find no series; those of losses have none before the first loss."""
+    series = [
+        (name, dict(re.findall(r'(\w+)="([^"]*)"', labels)))
+        for name, labels in re.findall(r"^(ray_sdesweep_\w+)\{(.*)\} ", metrics, re.M)
+    ]
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    asked = " ".join(target["expr"] for panel in panels for target in panel["targets"])
+    missing = []
+    for name, matchers in re.findall(r"(ray_sdesweep_\w+)\{([^}]*)\}", asked):
+        wanted = dict(re.findall(r'(\w+)=~?"([^"]*)"', matchers.replace("$sweep", "tiny")))
+        found = any(
+            each == name and all(re.fullmatch(value, labels.get(key, "")) for key, value in wanted.items())
+            for each, labels in series
+        )
+        if not found and not re.search("retries|lost", name):
+            missing.append(f"{name}{{{matchers}}}")
+    return missing
+
+
 def test_a_spec_that_can_never_fit_is_refused_with_what_there_is(head: Head, place: Site):
     code, output = head.sdesweep(
         *("submit", str(place.spec), "--store", place.store.url, "--address", head.address),
@@ -121,6 +143,7 @@ def test_a_job_whose_driver_is_killed_is_told_so(head: Head, place: Site):
     assert code == 0, output
     assert json.loads(output)["job"] == "tiny-a1"
     until(lambda: place.files("images") and place.files("snapshots"))
+    until(lambda: not unanswered(head.cluster.metrics()))
     record = runs(place.store, SweepPaths("tiny"))[0]
     assert record.job == "tiny-a1"
     assert record.pid in descendants(head.cluster.process.pid)
