@@ -74,10 +74,12 @@ def _score_sde_network(model: Mapping[str, Any], scales: int) -> dict[str, Any]:
     name = model["name"]
     if name in ("ncsnpp", "ddpm"):
         _check_built_in(model, _BUILT_IN)
-        if name == "ddpm" and not model.get("conditional", True):
-            raise ModelError("model.conditional = False: DDPM is always conditioned on its labels here")
         taken = inspect.signature(NETWORKS[name]).parameters
-        arguments = {key: _plain(value) for key, value in model.items() if key in taken and key != "name"}
+        arguments = {
+            key: value.lower() if isinstance(value, str) else _plain(value)  # score_sde takes either case
+            for key, value in model.items()
+            if key in taken and key != "name"
+        }
         return {"name": name, **arguments}
     _check_built_in(model, _BUILT_IN_NCSN)
     if name == "ncsn":

@@ -37,6 +37,7 @@ class DDPM(NCSNpp):
         attn_resolutions: sides in pixels at which self-attention follows the blocks.
         dropout: probability, in train mode.
         resamp_with_conv: resampling by a 3x3 convolution.
+        conditional: conditioned on the labels.
         nonlinearity: `swish`, `relu`, `elu` or `lrelu`.
         scale_by_sigma, sigma_min, sigma_max, num_scales: as in NCSN++; labels are indices of scales.
 
@@ -58,6 +59,7 @@ class DDPM(NCSNpp):
         attn_resolutions: Sequence[int] = (16,),
         dropout: float = 0.1,
         resamp_with_conv: bool = True,
+        conditional: bool = True,
         nonlinearity: str = "swish",
         scale_by_sigma: bool = False,
         sigma_min: float = 0.01,
@@ -74,6 +76,7 @@ class DDPM(NCSNpp):
             attn_resolutions=attn_resolutions,
             dropout=dropout,
             resamp_with_conv=resamp_with_conv,
+            conditional=conditional,
             fir=False,
             skip_rescale=False,
             resblock_type="ddpm",

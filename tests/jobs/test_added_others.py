@@ -121,6 +121,43 @@ def test_a_score_sde_checkpoint_of_another_variant_loads_with_its_configuration(
     torch.testing.assert_close(first, 2 * next(raw.network.parameters()))
 
 
+def test_choices_of_score_sde_are_read_in_either_case(folder: Path):
+    from jobs.models.model_configs import read_model_config_file
+
+    capitals = {
+        key: value.title() for key, value in SCORE_SDE["model"].items() if key.startswith("progressive")
+    }
+    model = {**SCORE_SDE["model"], **capitals, "resblock_type": "BigGAN"}
+    for name, content in (("plain", SCORE_SDE), ("capitals", {**SCORE_SDE, "model": model})):
+        (folder / name).write_text(json.dumps(content))
+    assert read_model_config_file(folder / "plain") == read_model_config_file(folder / "capitals")
+
+
+def test_a_ddpm_that_is_not_told_the_noise(folder: Path):
+    model = {**SCORE_SDE["model"], "name": "ddpm", "nf": 32, "conditional": False}
+    content = {**SCORE_SDE, "model": model, "training": {"sde": "vpsde", "continuous": False}}
+    (folder / "config.json").write_text(json.dumps(content))
+    add_weights(
+        "mine/ddpm", [score_checkpoint(folder, folder / "config.json")], config=folder / "config.json"
+    )
+    found, _ = built("mine/ddpm", folder)
+    x = torch.rand(2, 2, 16, 16)
+    assert torch.equal(*found.network(x[:1].expand_as(x), torch.tensor([3.0, 90.0])))
+
+
+def test_what_else_a_saved_diffusion_holds_is_said(folder: Path):
+    from jobs.models.model_configs import read_model_config_file
+
+    (folder / "config.json").write_text(json.dumps(SCORE_SDE))
+    network = read_model_config_file(folder / "config.json").networks()["network"]
+    state = {f"denoiser.{name}": tensor for name, tensor in by_formula(network.state_dict()).items()}
+    torch.save({"betas": torch.ones(4), "alphas": torch.ones(4), **state}, folder / "diffusion.pth")
+    added = add_weights("mine/part", [folder / "diffusion.pth"], config=folder / "config.json")
+    assert added.note.endswith(f"; denoiser.* of {len(state) + 2} tensors, without betas, alphas")
+    model, _ = built("mine/part", folder)
+    assert torch.equal(model.network.all_modules[0].weight, state["denoiser.all_modules.0.weight"])
+
+
 @pytest.mark.parametrize(("text", "name"), [(NCSN, "ncsn"), (NCSNV2, "ncsnv2")])
 def test_ncsn_and_ncsnv2_load_with_their_yaml(folder: Path, text: str, name: str):
     from jobs.models.model_configs import read_model_config_file
