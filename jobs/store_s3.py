@@ -70,7 +70,10 @@ class S3Store(Store):
     def __init__(self, url: str) -> None:
         match = _URL.fullmatch(url)
         if match is None:
-            raise StoreError(f"the store {url!r} is no s3://BUCKET/PREFIX")
+            raise StoreError(
+                f"the store {url!r} is no s3://BUCKET/PREFIX: buckets are called by 3 to 63 "
+                "lower-case letters, digits, '.' and '-'"
+            )
         self._bucket, prefix = match["bucket"], match["prefix"] or ""
         if prefix:
             check_name(prefix)
@@ -85,7 +88,10 @@ class S3Store(Store):
             response_checksum_validation="when_required",
         )
         with self._translated(""):
-            self._client: Any = boto3.session.Session().client("s3", config=config)
+            try:
+                self._client: Any = boto3.session.Session().client("s3", config=config)
+            except ValueError as error:
+                raise StoreError(f"{url}: {error}; see AWS_ENDPOINT_URL and AWS_DEFAULT_REGION") from error
 
     @property
     def url(self) -> str:

@@ -132,6 +132,13 @@ def test_a_server_that_is_not_there_is_unavailable(s3, monkeypatch):
         open_store("s3://bucket").get("a")
 
 
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"])
+def test_settings_that_are_none_are_named(s3, monkeypatch, name):
+    monkeypatch.setenv(name, "no sense")
+    with pytest.raises(StoreError, match=name):
+        open_store("s3://bucket/x")
+
+
 def test_a_bucket_that_is_not_there_is_named(s3):
     with pytest.raises(StoreUnavailableError, match=r"NoSuchBucket.*make the bucket, or correct its name"):
         check_store(open_store("s3://no-such-bucket/x"))
