@@ -24,6 +24,9 @@ from fid.metrics import (
 from fid.moments import Moments
 from jobs.inputs.datasets import read_digits
 
+# that no samples came is the point of some tests
+pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
+
 SHIPPED = Path(__file__).parent.parent.parent / "jobs" / "catalog" / "weights" / "digits-cnn.safetensors"
 
 
