@@ -39,7 +39,7 @@ def precision_recall(generated: ArrayLike, reference: ArrayLike, k: int = 3) -> 
     Depends on both numbers of samples: compare at equal ones.
 
     Raises:
-        ValueError: other shapes, values that are not finite, or k not below the number of samples.
+        ValueError: other shapes, values that are not finite, or k below 1 or not below the number of samples.
     """
     fake, real = _checked(generated, reference, k)
     real_radii, fake_radii = _squared_radii(real, k), _squared_radii(fake, k)
@@ -55,7 +55,7 @@ def density_coverage(generated: ArrayLike, reference: ArrayLike, k: int = 5) -> 
     """Density and coverage of features (count, dimension); k = 5 in the paper.
 
     Raises:
-        ValueError: other shapes, values that are not finite, or k not below the number of samples.
+        ValueError: other shapes, values that are not finite, or k below 1 or not below the number of samples.
     """
     fake, real = _checked(generated, reference, k)
     radii = _squared_radii(real, k)
@@ -116,7 +116,9 @@ def _checked(first: ArrayLike, second: ArrayLike, k: int) -> tuple[Array, Array]
 
 
 def _squared_radii(features: Array, k: int) -> Array:
-    """Squared distance of each row to its k-th nearest other row."""
+    """Squared distance of each row to its k-th nearest other row. Raises ValueError for k below 1."""
+    if k < 1:
+        raise ValueError(f"k = {k}: a ball reaches to a neighbour, so k is at least 1")
     radii = np.empty(len(features))
     for rows, distances in _squared_distances(features, features):
         distances[np.arange(distances.shape[0]), rows] = np.inf

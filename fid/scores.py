@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -80,8 +81,10 @@ def fid_score_of_blocks(
         error: how the standard error is found.
 
     Raises:
-        ValueError: fewer than two rows, another dimension, or values that are not finite.
+        ValueError: fewer than two rows, another dimension, values that are not finite, or an unknown `error`.
     """
+    if error not in get_args(ErrorMethod):
+        raise ValueError(f"error = {error!r}: must be one of {', '.join(get_args(ErrorMethod))}")
     moments = Moments(reference.dimension)
     for block in feature_blocks():
         moments.update(block)

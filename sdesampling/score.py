@@ -6,6 +6,7 @@ becomes a score. Samplers know none of them, and nothing here knows a sampler.
 
 import copy
 from collections.abc import Callable
+from itertools import chain
 from typing import Literal, Protocol, cast, get_args
 
 import torch
@@ -171,8 +172,8 @@ class ScoreModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the network's weights."""
-        return _first_tensor(self.network).dtype
+        """Of the states that the network is asked about: float64 where its weights are, else float32."""
+        return torch.promote_types(_first_tensor(self.network).dtype, torch.float32)
 
     def score(self, x: Tensor, t: Tensor) -> Tensor:
         """Gradient of the log density of x(t) at x. x: (batch, *shape), t: (batch,) in [0, 1]."""
@@ -249,6 +250,6 @@ def in_micro_batches(function: Callable[..., Tensor], size: int | None, *inputs:
 
 
 def _first_tensor(module: nn.Module) -> Tensor:
-    for tensor in (*module.parameters(), *module.buffers()):
+    for tensor in chain(module.parameters(), module.buffers()):
         return tensor
     raise ValueError(f"{type(module).__name__} has no parameters and no buffers, so its device is unknown")

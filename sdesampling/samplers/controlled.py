@@ -34,13 +34,17 @@ class Observations:
     images: (count, *shape) uint8, or floating-point in [0, 1]. Bytes are taken a quarter of a level higher,
         so that flooring and rounding of what stays known both give them back.
 
-    Raises ValueError for another shape than the model's.
+    Raises ValueError for another shape than the model's, for none at all, and for values outside [0, 1].
     """
 
     def __init__(self, model: ScoreModel, images: Tensor) -> None:
-        if images.dim() != 4 or tuple(images.shape[1:]) != tuple(model.shape):
+        if images.dim() != 4 or tuple(images.shape[1:]) != tuple(model.shape) or len(images) == 0:
             raise ValueError(
                 f"images are {tuple(images.shape)}: the model's are (batch, *{tuple(model.shape)})"
+            )
+        if images.is_floating_point() and not ((images >= 0) & (images <= 1)).all():
+            raise ValueError(
+                f"images have values from {images.min():g} to {images.max():g}: must be in [0, 1], or uint8"
             )
         self.model = model
         self.images = images
@@ -96,7 +100,7 @@ class Controlled(SamplerKind):
         return PredictorCorrector.planned_evaluations(**{**hyper_parameters, "denoise": False})
 
     def init(self, noise: Noise) -> State:
-        z = noise.normal(Purpose.PRIOR, 0, self.model.shape)
+        z = noise.normal(Purpose.PRIOR, 0, self.model.shape, self.model.dtype)
         known = self.into(self.observations.of(noise))
         start = self.into(self.model.sde.prior_sampling(z) * (1 - self.mask))
         x = self.back(known * self.mask + start)
@@ -106,17 +110,19 @@ class Controlled(SamplerKind):
     def step(self, state: State, noise: Noise) -> State:
         before = self.model.evaluations
         x, known, i, sampler = state.tensors["x"], state.tensors["known"], state.step, self.sampler
-        shape = self.model.shape
+        shape, dtype = self.model.shape, x.dtype
         t, x_mean = sampler.time(i, x), x
         if sampler.corrector is not None:
             for j in range(sampler.corrector_steps):
-                z = noise.normal(Purpose.CORRECTOR, i * sampler.corrector_steps + j, shape)
+                z = noise.normal(Purpose.CORRECTOR, i * sampler.corrector_steps + j, shape, dtype)
                 x, x_mean = sampler.corrector.update(self.model, x, t, z)
-        x, x_mean = self._with_known(known, x, x_mean, t, noise.normal(Purpose.MASKING_CORRECTOR, i, shape))
+        z = noise.normal(Purpose.MASKING_CORRECTOR, i, shape, dtype)
+        x, x_mean = self._with_known(known, x, x_mean, t, z)
         if sampler.predictor is not None:
-            z = noise.normal(Purpose.PREDICTOR, i, shape)
+            z = noise.normal(Purpose.PREDICTOR, i, shape, dtype)
             x, x_mean = sampler.predictor.update(self.model, x, t, z)
-        x, x_mean = self._with_known(known, x, x_mean, t, noise.normal(Purpose.MASKING_PREDICTOR, i, shape))
+        z = noise.normal(Purpose.MASKING_PREDICTOR, i, shape, dtype)
+        x, x_mean = self._with_known(known, x, x_mean, t, z)
         evaluations = state.evaluations + self.model.evaluations - before
         return State(state.step + 1, {"x": x, "x_mean": x_mean, "known": known}, evaluations)
 

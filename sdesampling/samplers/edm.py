@@ -96,7 +96,7 @@ class EDM(SamplerKind):
         return State(state.step + 1, {"x": ahead, "data": data}, evaluations)
 
     def finish(self, state: State) -> Tensor:
-        images = state.tensors["x" if state.step in (0, self.steps) else "data"].float()
+        images = state.tensors["x" if state.step in (0, self.steps) else "data"].to(self.model.dtype)
         return (images + 1) / 2 if self.model.centered else images
 
     def denoised(self, x: Tensor, sigma: float) -> Tensor:

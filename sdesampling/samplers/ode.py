@@ -31,9 +31,9 @@ class ProbabilityFlowODE(SamplerKind):
         unfinished run denoises by Tweedie's formula at the state's own times, evaluations that no state
         counts.
 
-    The state is float64, the network sees float32. Scores are those of continuous times whatever the network
-    was trained on, so discretely trained VE networks, which know only indices of scales, are refused by
-    ValueError.
+    The state is float64, the network sees its own precision. Scores are those of continuous times whatever
+    the network was trained on, so discretely trained VE networks, which know only indices of scales, are
+    refused by ValueError.
     """
 
     kind = "ode"
@@ -100,18 +100,18 @@ class ProbabilityFlowODE(SamplerKind):
         else:
             tensors |= self._fixed(tensors, start, end)
         if self.denoise and state.step + 1 == self.steps:
-            x = tensors["y"].float()
+            x = tensors["y"].to(self.model.dtype)
             t = self.model.times(self.eps, x)
             _, tensors["denoised"] = ReverseDiffusion().update(self.model, x, t, torch.zeros_like(x))
         return State(state.step + 1, tensors, state.evaluations + self.model.evaluations - before)
 
     @torch.no_grad()
     def finish(self, state: State) -> Tensor:
-        x = state.tensors["y"].float()
+        x = state.tensors["y"].to(self.model.dtype)
         if self.denoise and state.step > 0:
             x = state.tensors.get("denoised", x)
             if state.step < self.steps:
-                x = self.model.denoise(x, state.tensors["t"].float())
+                x = self.model.denoise(x, state.tensors["t"].to(x))
         return (x + 1) / 2 if self.model.centered else x.clone()
 
     def chains(self, batch: int) -> Tensor:
@@ -150,16 +150,17 @@ class ProbabilityFlowODE(SamplerKind):
         t, y = tensors["t"], tensors["y"]
         following = torch.full_like(t, end)
         step = per_sample(following - t, y)
-        slope = drift(self.model, self.model.times(start, y, torch.float32), y)
+        slope = drift(self.model, self.model.times(start, y, self.model.dtype), y)
         if self.method == "heun":
-            ahead = drift(self.model, self.model.times(end, y, torch.float32), y + step * slope)
+            ahead = drift(self.model, self.model.times(end, y, self.model.dtype), y + step * slope)
             slope = (slope + ahead) / 2
         return {"t": following, "y": y + step * slope}
 
 
 def drift(model: ScoreModel, t: Tensor, y: Tensor) -> Tensor:
-    """dx/dt of the probability flow at y, float64, computed in float32; t: (batch,)."""
-    return model.sde.reverse(model.score, probability_flow=True).sde(y.float(), t.float())[0].double()
+    """dx/dt of the probability flow at y, float64, computed in the model's precision; t: (batch,)."""
+    flow, dtype = model.sde.reverse(model.score, probability_flow=True), model.dtype
+    return flow.sde(y.to(dtype), t.to(dtype))[0].double()
 
 
 def spherical(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
@@ -191,5 +192,5 @@ def decode(model: ScoreModel, latents: Tensor, solver: DormandPrince, eps: float
     model = model.at_continuous_times()
     end = model.sde.sampling_eps if eps is None else eps
     with torch.no_grad():
-        x = solver.integrate(lambda t, y: drift(model, t, y), model.sde.T, end, latents).float()
+        x = solver.integrate(lambda t, y: drift(model, t, y), model.sde.T, end, latents).to(model.dtype)
     return (x + 1) / 2 if model.centered else x

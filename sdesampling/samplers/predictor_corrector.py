@@ -90,7 +90,7 @@ class PredictorCorrector(SamplerKind):
 
     @torch.no_grad()
     def init(self, noise: Noise) -> State:
-        x = self.model.sde.prior_sampling(noise.normal(Purpose.PRIOR, 0, self.model.shape))
+        x = self.model.sde.prior_sampling(noise.normal(Purpose.PRIOR, 0, self.model.shape, self.model.dtype))
         return State(0, {"x": x, "x_mean": x.clone()})
 
     @torch.no_grad()
@@ -100,10 +100,11 @@ class PredictorCorrector(SamplerKind):
         t = self.time(state.step, x)
         if self.corrector is not None:
             for j in range(self.corrector_steps):
-                z = noise.normal(Purpose.CORRECTOR, state.step * self.corrector_steps + j, self.model.shape)
+                draw = state.step * self.corrector_steps + j
+                z = noise.normal(Purpose.CORRECTOR, draw, self.model.shape, x.dtype)
                 x, x_mean = self.corrector.update(self.model, x, t, z)
         if self.predictor is not None:
-            z = noise.normal(Purpose.PREDICTOR, state.step, self.model.shape)
+            z = noise.normal(Purpose.PREDICTOR, state.step, self.model.shape, x.dtype)
             x, x_mean = self.predictor.update(self.model, x, t, z)
             x_mean = x_mean.clone() if x_mean is x else x_mean
         elif self.denoise and state.step + 1 == self.steps:

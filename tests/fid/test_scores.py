@@ -130,6 +130,11 @@ def test_refusals(sets):
         kernel_distance(*sets, block_size=5000)
     with pytest.raises(ValueError, match="must be"):
         fid_score(sets[0], Moments(3))
+    with pytest.raises(ValueError, match="error = 'bootstap': must be one of jackknife, bootstrap"):
+        fid_score(*sets, error="bootstap")
+    for score in (precision_recall, density_coverage):
+        with pytest.raises(ValueError, match="k = 0"):
+            score(*sets, k=0)
 
 
 @pytest.mark.parametrize("score", [fid_score, kernel_distance, precision_recall, density_coverage])

@@ -89,6 +89,10 @@ def test_what_makes_no_sense_is_refused():
         Inpainting(model, images=images, known=torch.tensor([0.5, 1.0]))
     with pytest.raises(ValueError, match=r"images are \(3, 1, 2, 1\)"):
         Inpainting(model, images=images.transpose(2, 3), known=torch.ones(1))
+    with pytest.raises(ValueError, match=r"images are \(0, 1, 1, 2\)"):
+        Inpainting(model, images=images[:0], known=torch.ones(1))
+    with pytest.raises(ValueError, match=r"values from 0 to 255: must be in \[0, 1\], or uint8"):
+        Inpainting(model, images=torch.tensor([0.0, 255.0]).view(1, 1, 1, 2), known=torch.ones(1))
     with pytest.raises(ValueError, match="needs three channels"):
         Colourisation(model, images=images)
     with pytest.raises(ValueError, match="did you mean 'known'"):

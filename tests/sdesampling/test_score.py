@@ -9,6 +9,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from sdesampling.networks import build_network
+from sdesampling.noise import RecordedNoise
+from sdesampling.samplers import build_sampler, run
 from sdesampling.score import PrecisionError, ScoreModel
 from sdesampling.sde import VE, VP, SubVP
 
@@ -190,3 +192,39 @@ def test_a_network_that_looks_labels_up_is_told_whole_ones_on_vp_too():
     labels = model.network_labels(torch.linspace(1, 0, 1000))
     assert labels.dtype == torch.int64
     assert labels.tolist() == list(range(999, -1, -1))
+
+
+class Squash(nn.Module):
+    """A network that takes the precision of its weights alone, as layers of PyTorch do."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 1, 1)
+        nn.init.constant_(self.layer.weight, -0.5)
+        nn.init.zeros_(self.layer.bias)
+
+    def forward(self, x, labels):
+        return self.layer(x).tanh()
+
+
+@pytest.mark.parametrize(
+    ("kind", "hyper"),
+    [
+        ("predictor_corrector", {"steps": 4}),
+        ("predictor_corrector", {"steps": 4, "predictor": "none", "corrector": "annealed_langevin"}),
+        ("ode", {}),
+        ("ode", {"method": "heun", "steps": 4}),
+        ("edm", {"steps": 4, "s_churn": 2.0}),
+        ("annealed_langevin", {"levels": 2, "steps_per_level": 2}),
+        ("inpainting", {"steps": 4, "images": torch.rand(3, *SHAPE), "known": torch.tensor([1.0, 0.0])}),
+    ],
+)
+def test_a_network_in_float64_is_asked_in_float64(kind, hyper):
+    """From the same noise it gives what it gives in float32, to the digits of that."""
+    draws, images = list(torch.randn(20, 3, *SHAPE, generator=torch.Generator().manual_seed(0))), {}
+    for dtype in (torch.float32, torch.float64):
+        scored = ScoreModel(Squash().to(dtype), VE(0.01, 2.0), SHAPE)
+        sampler = build_sampler(kind, scored, **hyper)
+        images[dtype] = sampler.finish(run(sampler, RecordedNoise(draws)))
+        assert images[dtype].dtype == dtype
+    assert_close(images[torch.float32].double(), images[torch.float64], rtol=1e-4, atol=1e-4)
