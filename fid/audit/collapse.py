@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from fid.audit.evidence import Evidence
-from fid.audit.finding import MATERIAL, SIGNIFICANT, HypothesisTest, Numbers, Outcome
-from fid.audit.sampling import condensed, jackknife
+from fid.audit.finding import MATERIAL, HypothesisTest, Numbers, Outcome
+from fid.audit.sampling import SIGNIFICANT, condensed, jackknife
 from fid.control import Rows, measure, subset
 from fid.neighbours import precision_recall
 

@@ -8,8 +8,9 @@ from math import sqrt
 import numpy as np
 
 from fid.audit.evidence import Evidence, Images, ImageSet
-from fid.audit.finding import SIGNIFICANT, HypothesisTest, Numbers, Outcome
+from fid.audit.finding import HypothesisTest, Numbers, Outcome
 from fid.audit.reference import image_digests
+from fid.audit.sampling import SIGNIFICANT
 from fid.control import Rows, measure
 from fid.neighbours import nearest_neighbours
 

@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fid.audit.explain import SURE, Explanation, explain, features_of, outputs_of
+from fid.audit.explain import Explanation, explain, features_of, outputs_of
 from fid.audit.looks import differing
 from fid.audit.pixels import Images
 from fid.audit.provenance import Provenance, provenance
-from fid.audit.sampling import condensed, jackknife
+from fid.audit.sampling import SIGNIFICANT, condensed, jackknife
 from fid.control import Control, dimension_of, measure, real_control, subset
 from fid.extractors import Extractor
 from fid.frechet import Frechet
@@ -291,7 +291,7 @@ class Evidence:
         """The features are further from the reference than real ones ever are."""
         if self.frechet is None or self.control is None:
             return False
-        return self.frechet.distance > self.control.mean + SURE * self.control.spread
+        return self.frechet.distance > self.control.mean + SIGNIFICANT * self.control.spread
 
     @cached_property
     def provenances(self) -> Mapping[str, Provenance]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fid.audit.families import families_for
 from fid.audit.faults import Family, Fault, Images
 from fid.audit.looks import LEAST, SCREENED, Candidate, Looks, Side
-from fid.audit.sampling import condensed, jackknife
+from fid.audit.sampling import SIGNIFICANT, condensed, jackknife
 from fid.control import Rows, measure, real_control, subset
 from fid.extractors import Extractor
 
@@ -30,7 +30,6 @@ CONFIRMED = 3  # families of candidates whose features are computed, best first
 ROUNDS = 3  # faults that may lie on top of each other
 BATCH = 256
 LEFT = 0.1  # share of the distance of looks that a fault may leave when its strength is not met exactly
-SURE = 4.0  # standard errors, as `finding.SIGNIFICANT`
 MOST = 2 / 3  # share of the distance of looks that faults must take away to be named
 HALF = 0.5  # share of the points, beyond chance, that a fault must explain which is taken for the whole
 
@@ -152,14 +151,14 @@ def _best(
     """
     normal, spread = looks.control()
     confirmed = []
-    chance = SURE * spread
+    chance = SIGNIFICANT * spread
     for candidate in ranked[: CONFIRMED if judge is not None else 1]:
         if looks.before - candidate.look <= chance:
             break
         left = candidate.look - normal
         complete = left <= max(chance, LEFT * (looks.before - normal))
         gain, error = (None, None) if judge is None else judge.gain(candidate.fault, candidate.side)
-        if judge is not None and gain is not None and judge.excess - gain > SURE * (error or 0.0):
+        if judge is not None and gain is not None and judge.excess - gain > SIGNIFICANT * (error or 0.0):
             complete &= gain >= HALF * judge.excess
         explanation = Explanation(
             candidate.fault,
@@ -176,7 +175,7 @@ def _best(
                 one for one in ranked[:CONFIRMED] if one is not candidate and one.look - normal <= chance
             ]
             return replace(explanation, alike=tuple(one.fault.name for one in others))
-        if gain is None or error is None or gain > SURE * error:
+        if gain is None or error is None or gain > SIGNIFICANT * error:
             confirmed.append(explanation)
     return max(confirmed, key=lambda one: one.contribution or 0.0, default=None)
 
@@ -188,11 +187,11 @@ def _unseen(looks: Looks, families: list[Family], judge: _Judge) -> Explanation 
     if best is None:
         return None
     gain, error = judge.gain(best, "generated")
-    if gain <= SURE * error:
+    if gain <= SIGNIFICANT * error:
         return None
     look = looks.try_out(best, "generated").look
     left = judge.excess - gain
-    exact = left <= SURE * error
+    exact = left <= SIGNIFICANT * error
     complete = exact or left <= LEFT * judge.excess
     normal, _ = looks.control()
     return Explanation(

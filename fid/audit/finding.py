@@ -10,13 +10,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fid.audit.evidence import Evidence, Input
+from fid.audit.sampling import SIGNIFICANT
 
 Verdict = Literal["found", "remains", "excluded"]
 Numbers = dict[str, float | int | str]  # evidence by what it is
-
-#: Jackknife standard errors that a contribution must exceed. Ten groups give nine degrees of freedom, where
-#: 4 is passed by chance in 0.2 % of trials on one side, and an audit makes about a dozen of them.
-SIGNIFICANT = 4.0
 
 #: Share of the excess that a cause must explain to be named as one. Every real generator differs from its
 #: reference a little in brightness, sharpness and noise; below a fifth such a difference stays a remark.

@@ -8,7 +8,8 @@ import numpy as np
 
 from fid.audit.evidence import Evidence, Images, ImageSet
 from fid.audit.explain import features_of
-from fid.audit.finding import SIGNIFICANT, HypothesisTest, Numbers, Outcome
+from fid.audit.finding import HypothesisTest, Numbers, Outcome
+from fid.audit.sampling import SIGNIFICANT
 from fid.control import Rows, dimension_of, measure, subset
 from fid.moments import Moments
 

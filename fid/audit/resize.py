@@ -6,7 +6,8 @@ import numpy as np
 
 from fid.audit.evidence import Evidence
 from fid.audit.explain import features_of
-from fid.audit.finding import SIGNIFICANT, HypothesisTest, Numbers, Outcome
+from fid.audit.finding import HypothesisTest, Numbers, Outcome
+from fid.audit.sampling import SIGNIFICANT
 from fid.audit.shown import explanation_of, outcome_of
 from fid.control import measure, subset
 

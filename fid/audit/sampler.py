@@ -11,8 +11,8 @@ import numpy as np
 from fid.audit import pixels
 from fid.audit.evidence import Evidence, ImageSet
 from fid.audit.explain import features_of
-from fid.audit.finding import SIGNIFICANT, HypothesisTest, Numbers, Outcome, weigh
-from fid.audit.sampling import Chosen, condensed, jackknife
+from fid.audit.finding import HypothesisTest, Numbers, Outcome, weigh
+from fid.audit.sampling import SIGNIFICANT, Chosen, condensed, jackknife
 from fid.audit.shown import explanation_of, outcome_of
 from fid.control import Rows, measure, subset
 from fid.moments import Moments

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fid.audit.evidence import LOSSY_FORMATS, Evidence, Images, ImageSet
-from fid.audit.finding import SIGNIFICANT, HypothesisTest, Numbers, Outcome
+from fid.audit.finding import HypothesisTest, Numbers, Outcome
 from fid.audit.pixels import BLOCK
+from fid.audit.sampling import SIGNIFICANT
 from fid.audit.shown import explanation_of, outcome_of
 
 #: Data sets whose originals are lossless and unscaled: JPEG marks in them come from a later copy.
