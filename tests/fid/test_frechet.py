@@ -79,7 +79,7 @@ def test_symmetric_and_zero_for_equal_moments():
     assert frechet_distance(a, a).distance == pytest.approx(0, abs=1e-9 * np.trace(a.covariance))
 
 
-@pytest.mark.parametrize("count", [2, 40, 90, 1000])
+@pytest.mark.parametrize("count", [2, 40, 90, 300])
 @pytest.mark.parametrize("kind", ["normal", "decaying", "sparse", "repeated", "far", "constant"])
 def test_a_set_has_no_distance_to_itself(count, kind):
     """None at all, by every way and in another order of the rows; while features 1 % wider have one."""
