@@ -100,16 +100,16 @@ class ParquetImages:
         """
         packed, unpacked = path.stat().st_size, 0
         try:
-            file = pq.ParquetFile(path)
-            sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
-            starts = np.cumsum([0, *sizes])
-            groups = [number for number in range(len(sizes)) if starts[number + 1] > first]
-            start = int(starts[groups[0]]) if groups else 0
-            for batch in file.iter_batches(BATCH, row_groups=groups, columns=[column]):
-                unpacked += batch.nbytes
-                check_swelling(str(path), packed, unpacked)
-                yield start, batch.column(0)
-                start += batch.num_rows
+            with pq.ParquetFile(path) as file:
+                sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+                starts = np.cumsum([0, *sizes])
+                groups = [number for number in range(len(sizes)) if starts[number + 1] > first]
+                start = int(starts[groups[0]]) if groups else 0
+                for batch in file.iter_batches(BATCH, row_groups=groups, columns=[column]):
+                    unpacked += batch.nbytes
+                    check_swelling(str(path), packed, unpacked)
+                    yield start, batch.column(0)
+                    start += batch.num_rows
         except (pa.ArrowInvalid, OSError, SwollenError) as error:
             raise self._unreadable(path, error) from error
 
