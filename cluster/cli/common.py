@@ -50,7 +50,7 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
         try:
             code = function(*args, as_json=as_json, **keywords) or 0
         except KeyboardInterrupt:
-            code = _refuse("stopped before anything was begun or lost", INCOMPLETE, as_json)
+            code = _refuse("stopped; nothing is lost, and the same command goes on", INCOMPLETE, as_json)
         except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor is what is left of it missed
             code = UNREAD
