@@ -11,7 +11,7 @@ from jobs.problems import SpecError
 from jobs.specs.plain_yaml import parse
 
 
-def test_yaml_1_2_numbers_and_text(folder: Path):
+def test_yaml_1_2_numbers_and_text():
     document = parse(
         "a: 1e-5\nb: 22:00\nc: no\nd: 0o17\ne: 010\nf: ~\ng: 2024-01-01\n100: [{1: 2}]\n", "test"
     )
