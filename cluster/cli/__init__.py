@@ -50,8 +50,8 @@ Exit codes: 0 done; 75 incomplete but resumable; 1 some shards failed; 2 the req
 @click.group(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def main() -> None:
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
-            stream.reconfigure(errors="backslashreplace")  # what a locale lacks, as ±, is no reason to fail
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # a ± that the locale lacks is no reason to fail
 
 
 for command in (
