@@ -118,7 +118,8 @@ def _markdown(tables: Sequence[Table]) -> str:
 
 
 def _pipes(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    """A row of a table, which is one line."""
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
 def _markdown_entry(entry: Entry | None) -> str:

@@ -132,14 +132,15 @@ def test_labels_of_the_table_are_text_wherever_they_lead(store, tmp_path):
 
 
 def test_labels_of_a_table_are_no_markup():
-    row, column = ":cat: [/b]", "[red]"
+    row, column = ":cat: [/b]\nsecond", "[red]"
     missing = Unscored(name="", row=row, column=column, fingerprint="", samples=1, done=0, reason="")
     results = SweepResults(
         sweep="x", description="", rows=(row,), columns=(column,), cells=(), unscored=(missing,)
     )
     text = render_table(results, colour=True)
-    assert row in text
+    assert ":cat: [/b]" in text
     assert column in text
+    assert "| :cat: [/b] second |" in render_table(results, "markdown")
 
 
 def test_labels_of_a_plan_are_no_markup(plan):
