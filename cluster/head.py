@@ -149,8 +149,6 @@ def _described(address: str, token: str | None, version: Answer) -> Cluster:
     metadata = _data(ask(address, "/api/v0/cluster_metadata", token))
     nodes = _data(ask(address, f"/api/v0/nodes?detail=1&limit={MAX_NODES}", token))["result"]["result"]
     summary = _data(ask(address, "/nodes?view=summary", token))["summary"]
-    status = _data(ask(address, "/api/cluster_status", token)).get("clusterStatus") or {}
-    kinds = (status.get("autoscalerReport") or {}).get("nodeTypeMapping") or {}
     heads = [node for node in summary if node.get("raylet", {}).get("isHeadNode")]
     arguments = heads[0].get("cmdline", []) if heads else []
     alive = [node for node in nodes if node["state"] == "ALIVE"]
@@ -159,12 +157,22 @@ def _described(address: str, token: str | None, version: Answer) -> Cluster:
         ray=str(version.data["ray_version"]),
         python=str(metadata["pythonVersion"]),
         machines=tuple(Machine(node["resources_total"], node.get("labels") or {}) for node in alive),
-        # Without an autoscaler each machine is a kind of its own, called after its id.
-        autoscaled=any(not str(kind).startswith("node_") for kind in kinds.values()),
+        autoscaled=_autoscaled(address, token),
         interpreter=_option(arguments, "--python_worker_command="),
         dashboard=_word(_option_text(arguments, "--python_worker_command="), "--webui="),
         ahead=version.ahead,
     )
+
+
+def _autoscaled(address: str, token: str | None) -> bool:
+    """Whether an autoscaler is at work there."""
+    status = _data(ask(address, "/api/cluster_status", token)).get("clusterStatus")
+    if status is None:  # Ray's second autoscaler, which KubeRay has, tells in words alone; or none has begun
+        words = _data(ask(address, "/api/cluster_status?format=1", token)).get("clusterStatus") or ""
+        return "Autoscaler status" in words
+    kinds = (status.get("autoscalerReport") or {}).get("nodeTypeMapping") or {}
+    # Without an autoscaler each machine is a kind of its own, called after its id.
+    return any(not str(kind).startswith("node_") for kind in kinds.values())
 
 
 def _data(answer: Answer) -> Any:

@@ -51,7 +51,7 @@ def fake_head(says: dict[str, Any], token: str | None = None, date: str | None =
             if token is not None and given != f"Bearer {token}":
                 self._send(401 if given is None else 403, b"no")
                 return
-            path = self.path.partition("?")[0]
+            path = self.path if self.path in says else self.path.partition("?")[0]
             self._send(200 if path in says else 404, json.dumps(says.get(path)).encode())
 
         def _send(self, status: int, body: bytes) -> None:

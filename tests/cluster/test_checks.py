@@ -237,6 +237,20 @@ def test_something_else_that_answers_is_no_head():
     assert "404" in the(found, "access").found
 
 
+@pytest.mark.parametrize(
+    ("words", "autoscaled"),
+    [("======== Autoscaler status: 2026-11-22 ========", True), ("No cluster status. It may take", False)],
+)
+def test_an_autoscaler_that_tells_in_words_alone_is_known(words, autoscaled):
+    """As Ray 2.60 answers with its second autoscaler, and for a while after its start without any."""
+    told = {"/api/cluster_status?format=1": {"data": {"clusterStatus": words}}}
+    says = answers() | {"/api/cluster_status": {"data": {"clusterStatus": None}}} | told
+    with fake_head(says, "secret") as address:
+        cluster, _ = cluster_checks(address, TOKEN)
+    assert cluster is not None
+    assert cluster.autoscaled is autoscaled
+
+
 @pytest.mark.parametrize("path", ["/api/version", "/api/v0/nodes", "/api/cluster_status", "/nodes"])
 @pytest.mark.parametrize("says", [None, [], "text", {"data": None}, {"data": {}}], ids=str)
 def test_answers_of_another_form_are_told_and_no_crash(path, says):
