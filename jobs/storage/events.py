@@ -147,7 +147,10 @@ def _read(store: Store, folder: str, kind: type[L]) -> Iterator[L]:
                 yield kind.model_validate_json(line)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]["msg"]
-            raise StoreError(f"{name} is no log of {kind.__name__.lower()}s: {problem}") from None
+            raise StoreError(
+                f"{name} in the store {store.url} is no log of {kind.__name__.lower()}s: {problem}; "
+                "remove it: nothing depends on it but what is told of that run"
+            ) from None
 
 
 def utc_now() -> datetime:

@@ -121,7 +121,7 @@ def failures(store: Store, paths: ConfigurationPaths) -> list[Failure]:
             continue
         try:
             record = json.loads(content)
-            found.append(Failure(samples, record["attempts"], record["error"]))
+            found.append(Failure(samples, int(record["attempts"]), str(record["error"])))
         except (ValueError, TypeError, KeyError):
             found.append(Failure(samples, 0, f"its record {name} cannot be read"))
     return sorted(found, key=lambda failure: failure.samples.start)
