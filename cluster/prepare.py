@@ -26,7 +26,7 @@ from jobs.scores.results import Result
 from jobs.specs.configuration import Configuration
 from jobs.storage.ledger import ConfigurationLedger, clear_failures, mend, scan
 from jobs.storage.snapshots import remove_finished
-from jobs.store import Store
+from jobs.store import Store, StoreError
 
 
 class NotRunnableError(Exception):
@@ -193,7 +193,7 @@ def scored(
             try:
                 result = Result.model_validate_json(store.get(paths.result(key, data_set.name)))
                 reference = load_reference(store, data_set, extractor)
-            except (FileNotFoundError, ValidationError):  # ValidationError: of another version
+            except (FileNotFoundError, ValidationError, StoreError):  # of another version, or damaged
                 return False
             asked = all(result.final.value(metric) is not None for metric in configuration.metrics)
             if "fid" in configuration.metrics and (fid := result.final.fid):

@@ -30,6 +30,7 @@ from jobs.paths import SweepPaths
 
 PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
 HEAD = "f" * 51 + "00000"  # the id that this provider gives to it
+COMMANDS = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
 OF_THE_HEAD = {
     "RAY_enable_autoscaler_v2": "1",
     "RAY_CLOUD_INSTANCE_ID": HEAD,
@@ -66,6 +67,13 @@ def config(gcs: str) -> dict[str, object]:
         "upscaling_speed": 10.0,
         "idle_timeout_minutes": 0.1,
         "auth": {},
+        "docker": {},
+        **{f"{part}_commands": [] for part in COMMANDS},
+        "file_mounts": {},
+        "cluster_synced_files": [],
+        "file_mounts_sync_continuously": False,
+        "rsync_exclude": [],
+        "rsync_filter": [],
     }
 
 

@@ -1,6 +1,7 @@
 """A sweep as a job of a simulated two-node cluster with a token: submitted, killed, resumed, followed.
 
-One cluster for all tests of this file, which stand in the order in which they are run.
+One sweep and, until its head is killed, one cluster for all tests of this file, which stand in the order in
+which they are run.
 """
 
 from __future__ import annotations
@@ -9,21 +10,21 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from killable_cluster import KillableCluster
-from processes import descendants
+from killable_cluster import KillableCluster, free_port
+from processes import descendants, frozen
 from real_runs import SPEC, TIMEOUT, Content, Site
 
+from cluster.story import story
 from jobs.inputs.datasets import read_digits
 from jobs.paths import SweepPaths
 from jobs.storage.runrecord import runs
@@ -49,9 +50,23 @@ with open_ray_pool(sys.argv[1], sys.argv[2], demand, work=3) as pool:
 class Head:
     """The cluster and how to speak to it."""
 
-    cluster: KillableCluster
-    address: str  # of its dashboard
-    environment: dict[str, str]
+    home: Path  # of whoever submits
+    cluster: KillableCluster = field(init=False)
+    address: str = ""  # of its dashboard
+
+    def begin(self) -> None:
+        """A cluster of a head and a node with two logical GPUs."""
+        port = free_port()
+        self.cluster = KillableCluster(0, head_cpus=2, dashboard=port).__enter__()
+        self.address = f"http://127.0.0.1:{port}"
+        self.cluster.add_node(num_cpus=2, num_gpus=2, labels={"kind": "slow"})
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+        own = {**self.cluster.environment, "HOME": str(self.home), "OMP_NUM_THREADS": "1"}
+        del own["RAY_AUTH_MODE"]  # the command says it outright
+        return {**kept, **own}
 
     def sdesweep(self, *arguments: str) -> tuple[int, str]:
         """Exit code and output of a command."""
@@ -66,26 +81,12 @@ class Head:
         return done.returncode, done.stdout
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    port = free_port()
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    with KillableCluster(0, head_cpus=2, dashboard=port) as cluster:
-        cluster.add_node(num_cpus=2, num_gpus=2, labels={"kind": "slow"})
-        environment = {
-            **kept,
-            **cluster.environment,
-            "HOME": str(tmp_path_factory.mktemp("home")),
-            "OMP_NUM_THREADS": "1",
-        }
-        del environment["RAY_AUTH_MODE"]  # the command says it outright
-        yield Head(cluster, f"http://127.0.0.1:{port}", environment)
+    head = Head(tmp_path_factory.mktemp("home"))
+    head.begin()
+    yield head
+    head.cluster.__exit__()
 
 
 @pytest.fixture(scope="module")
@@ -153,25 +154,39 @@ def test_a_job_whose_driver_is_killed_is_told_so(head: Head, place: Site):
     assert "tiny-a1 ended as FAILED: tiny running; its driver was killed in the middle of it" in output
 
 
-def test_resumed_by_the_next_attempt_it_ends_with_the_same_bits(
-    head: Head, place: Site, undisturbed: Content
-):
+def test_a_job_whose_head_is_killed_ends_as_incomplete_within_half_a_minute(head: Head, place: Site):
     for path in (place.spec, place.folder / "real.npz"):
         path.unlink()  # the store has all that is needed
+    code, output = head.sdesweep("resume", "tiny", "--store", place.store.url, "--address", head.address)
+    assert code == 0, output
+    until(lambda: head.cluster.workers() and runs(place.store, SweepPaths("tiny"))[-1].job == "tiny-a2")
+    with frozen(head.cluster.workers()):  # else it might be done before that is noticed
+        head.cluster.kill_head()
+        until(lambda: runs(place.store, SweepPaths("tiny"))[-1].outcome != "running")
+    record = runs(place.store, SweepPaths("tiny"))[-1]
+    assert (record.outcome, record.exit_code) == ("incomplete", 75)
+    told = story(place.store, SweepPaths("tiny"))[-1].text
+    assert "the head of the cluster" in told
+    assert "`sdesweep resume` goes on" in told
+    head.cluster.__exit__()
+
+
+def test_resumed_on_another_cluster_it_ends_with_the_same_bits(head: Head, place: Site, undisturbed: Content):
+    head.begin()
     code, output = head.sdesweep(
         "resume", "tiny", "--store", place.store.url, "--address", head.address, "--follow"
     )
     assert code == 0, output
-    assert "submitted tiny-a2" in output
-    assert "tiny-a2 ended as SUCCEEDED: tiny done" in output
+    assert "submitted tiny-a3" in output
+    assert "tiny-a3 ended as SUCCEEDED: tiny done" in output
     assert place.content() == undisturbed
     assert len(list(place.store.root.glob("tiny/*/results/*-mine.json"))) == 3
-    first, second = runs(place.store, SweepPaths("tiny"))
-    assert (first.job, second.job) == ("tiny-a1", "tiny-a2")
-    assert (second.outcome, second.shards_done) == ("done", second.shards)
+    records = runs(place.store, SweepPaths("tiny"))
+    assert [record.job for record in records] == ["tiny-a1", "tiny-a2", "tiny-a3"]
+    assert (records[-1].outcome, records[-1].shards_done) == ("done", records[-1].shards)
     code, output = head.sdesweep("list", "--address", head.address, "--json")
     jobs = json.loads(output)["jobs"]
-    assert [(job["id"], job["status"]) for job in jobs] == [("tiny-a1", "FAILED"), ("tiny-a2", "SUCCEEDED")]
+    assert [(job["id"], job["status"]) for job in jobs] == [("tiny-a3", "SUCCEEDED")]
 
 
 def test_workers_join_with_their_machines_the_second_choice_of_labels_among_them(head: Head, tmp_path: Path):
