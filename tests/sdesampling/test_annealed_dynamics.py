@@ -1,6 +1,8 @@
 """Annealed Langevin dynamics: NCSN's own numbers, both conventions, the toy mixture of its replication."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from sdesampling.checkpoints import read_checkpoint
 from sdesampling.noise import NoiseStream, RecordedNoise
 from sdesampling.samplers import NonFiniteStateError, build_sampler, planned_evaluations
 from sdesampling.sde import VE, VP
+
+PAGE = Path(__file__).parents[2] / "docs" / "samplers.md"
 
 
 def run(sampler, noise, steps=None):
@@ -100,18 +104,18 @@ def test_levels_ask_the_network_for_their_own_sigma(schedule):
     assert asked == pytest.approx(sampler.sigmas, rel=1e-5)
 
 
-def test_the_toy_mixture_gets_its_weights():
-    sampler = build_sampler(
-        "annealed_langevin",
-        toy(20.0, math.exp(0.1)),
-        levels=10,
-        steps_per_level=100,
-        step_size=0.1,
-        convention="paper",
-    )
-    x = run(sampler, NoiseStream(0, 0, range(4000))).tensors["x"].flatten(1)
+def test_the_toy_mixture_gets_its_weights_by_the_program_of_the_documentation(capsys):
+    """With sigmas 20 to e^0.1; with 10 to 0.1 it ends in the error that the page shows."""
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    given = {}
+    with pytest.raises(NonFiniteStateError) as error:
+        exec(compile(code, PAGE.name, "exec"), given)
+    told = " ".join(line.removeprefix("# ") for line in code.splitlines() if line.startswith("# "))
+    assert told == f"NonFiniteStateError: {error.value}"
+    x = given["x"].flatten(1)
     upper = x.sum(dim=1) > 0
-    assert upper.double().mean() == pytest.approx(0.8, abs=4 * (0.16 / 4000) ** 0.5)
+    assert upper.double().mean() == pytest.approx(0.8, abs=4 * (0.16 / len(x)) ** 0.5)
+    assert capsys.readouterr().out == f"{upper.float().mean()!r}\n"
     spread = math.sqrt(1 + math.exp(0.2))  # the data's and that of the last level, which stays
     for half, centre in ((x[upper], 5.0), (x[~upper], -5.0)):
         assert_close(half.mean(0), torch.full((2,), centre), rtol=0, atol=4 * spread / len(half) ** 0.5)
