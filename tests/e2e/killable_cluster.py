@@ -18,15 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
 from processes import descendants, name_of
 
 START = 120.0  # seconds that a node may take to start, on a machine that is busy with other things
-#: Node loss is noticed within seconds, not within half a minute; metrics come every second, not every ten.
+#: Node loss is noticed within seconds, not within half a minute.
 HEALTH = {
-    "RAY_metrics_report_interval_ms": "1000",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "5",
@@ -118,13 +116,6 @@ class KillableCluster:
         return [
             child for pid in pids for child in descendants(pid) if name_of(child).startswith("ray::ShardW")
         ]
-
-    def metrics(self) -> str:
-        """What all nodes tell Prometheus, which finds them in the same way. With a dashboard only."""
-        file = self._folder / "ray" / "session_latest" / "prom_metrics_service_discovery.json"
-        targets = [target for each in json.loads(file.read_text()) for target in each["targets"]]
-        ask = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        return "".join(ask.open(f"http://{target}/metrics", timeout=10).read().decode() for target in targets)
 
     def _answer(self) -> dict[str, object]:
         output = self.process.stdout
