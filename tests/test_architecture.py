@@ -1,6 +1,7 @@
 """The arrows of docs/architecture.md: which package may import which, and what is imported nowhere else."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,12 @@ def test_imports_are_absolute(package: str):
 @pytest.mark.parametrize("package", FORBIDDEN)
 def test_tests_mirror_the_packages(package: str):
     assert (ROOT / "tests" / package).is_dir()
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest collects files by their names alone: of two alike it refuses one, and with it all tests."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py")
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_every_module_says_what_it_holds():
