@@ -20,7 +20,8 @@ from cluster.run import run_sweep
 from jobs.paths import StorePaths, SweepPaths
 from jobs.planning.sweep import Sweep
 from jobs.storage.ledger import Failure, set_aside
-from jobs.store import LocalStore, StoreError
+from jobs.store import StoreError
+from jobs.store_local import LocalStore
 
 PATHS = SweepPaths("tiny")
 COMMANDS = [
