@@ -59,11 +59,13 @@ def activation_bytes(model: ScoreModel) -> int:
     """
     x = torch.rand(1, *model.shape, dtype=model.dtype)
     t = torch.full((1,), model.sde.T, dtype=model.dtype)
-    evaluations = model.evaluations
+    evaluations, classes = model.evaluations, model.class_labels
+    if model.classes is not None:
+        model.class_labels = torch.zeros(1, dtype=torch.int64)  # any: all take as much
     model.score(x, t)  # once before, so that what is kept for good is not counted
     with PeakMemory() as memory:
         model.score(x, t)
-    model.evaluations = evaluations
+    model.evaluations, model.class_labels = evaluations, classes
     return memory.peak
 
 

@@ -177,6 +177,7 @@ def bfloat16_errors(model: ScoreModel, low: ScoreModel) -> Iterator[tuple[float,
     sampler = build_sampler("predictor_corrector", model, steps=steps, corrector="none", labels=labels)
     state = sampler.init(noise)
     model, low = model.with_steps(steps, labels), low.with_steps(steps, labels)
+    model.class_labels = low.class_labels = state.tensors.get("classes")  # of a class-conditional network
     times = torch.linspace(model.sde.T, model.sde.sampling_eps, steps, device=model.device)
     with torch.no_grad():
         for t in times:

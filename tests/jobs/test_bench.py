@@ -72,6 +72,15 @@ def test_vp_and_ncsn_models_are_measured_to_the_end():
     assert len(bench(fine, 100, micro_batches=(1,), clock=ticking([0.1])).errors) == measuring.TRAJECTORY
 
 
+def test_a_class_conditional_network_is_measured_with_its_classes():
+    network = build_network(
+        "ncsnpp", image_size=8, num_channels=1, nf=8, ch_mult=(1,), num_res_blocks=1, num_classes=3
+    )
+    found = bench(ScoreModel(network, VE(), (1, 8, 8)), 50, micro_batches=(1,), clock=ticking([0.1]))
+    assert found.errors
+    assert {rate.precision for rate in found.rates} == {"float32", "bfloat16", "auto"}
+
+
 def test_share_of_bfloat16_is_that_of_the_noise_levels(digits):
     sde = VE(0.01, 8, 1000)
     geometric = torch.log(torch.tensor(8 / FLOAT32_BELOW)) / torch.log(torch.tensor(8 / 0.01))

@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from sdesampling.analytic import GaussianNetwork
 from sdesampling.calibration import calibrate
 from sdesampling.latent import LatentModel
+from sdesampling.memory import activation_bytes
 from sdesampling.networks import build_network
 from sdesampling.noise import NoiseStream
 from sdesampling.samplers import ClassConditional, build_sampler, run
@@ -142,6 +143,24 @@ def test_score_networks_with_class_embeddings():
     plain = build_network("ncsnpp", image_size=8, num_channels=1, **arguments)
     assert "class_embedding.weight" in network.state_dict()
     assert set(network.state_dict()) - set(plain.state_dict()) == {"class_embedding.weight"}
+
+
+def test_memory_of_a_conditional_network_is_measured_with_a_class():
+    sizes = {}
+    for num_classes in (None, 4):
+        network = build_network(
+            "ncsnpp",
+            image_size=8,
+            num_channels=1,
+            nf=8,
+            ch_mult=(1,),
+            num_res_blocks=1,
+            num_classes=num_classes,
+        )
+        model = ScoreModel(network, VE(), (1, 8, 8))
+        sizes[num_classes] = activation_bytes(model)
+        assert (model.evaluations, model.class_labels) == (0, None)
+    assert sizes[None] <= sizes[4] < 1.1 * sizes[None]
 
 
 def test_the_published_conditional_gan_has_its_parameters():
