@@ -136,7 +136,8 @@ def _print(audit: Audit, measure: str) -> None:
     if audit.measured is not None:
         expected = "expected" if audit.expected is not None else "real against real at these numbers"
         baseline = "" if audit.baseline is None else f", {expected} {audit.baseline:.4g}"
-        click.echo(f"{measure} {audit.measured:.6g} ± {audit.standard_error or 0:.2g}{baseline}")
+        error = "" if audit.standard_error is None else f" ± {audit.standard_error:.2g}"
+        click.echo(f"{measure} {audit.measured:.6g}{error}{baseline}")
     click.echo(audit.verdict)
     for finding in audit.findings:
         points = "" if finding.contribution is None else f" ({finding.contribution:+.3g} points)"

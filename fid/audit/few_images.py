@@ -18,6 +18,7 @@ PER_DIMENSION = 5
 #: Standard deviations that the excess must exceed. Less than elsewhere: the bias itself is no chance.
 CLEAR = 2.0
 
+LEAST = 4  # images of a side, below which a distance has no standard error and no control
 PARTS = 12  # of the fit
 FIT_ROWS = 12_000  # rows that the fit uses at most: its slope is known to a few percent then
 
@@ -26,6 +27,9 @@ def look(evidence: Evidence) -> Outcome:
     """Compare the bias at these numbers with that at the numbers of the expected value."""
     expected, dimension = evidence.expectation, evidence.generated.dimension or 0
     generated, reference = evidence.generated.count, evidence.reference.count
+    if min(generated, reference) < LEAST:
+        reason = f"{generated:,} against {reference:,} images: of fewer than {LEAST} nothing can be told"
+        return Outcome("found", reason, direct=True, remedy=f"generate {expected.samples:,} images")
     now = 1 / generated + 1 / reference
     then = 1 / expected.samples + 1 / (expected.reference_samples or reference)
     slopes = _slopes(evidence)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from fid.audit import (
     collapse,
@@ -56,7 +57,7 @@ class Audit:
         measured: the value in question, as reported or as computed; None where it does not exist.
         expected: the value that was expected.
         baseline: the same, or the real control at the same numbers where nothing was expected.
-        standard_error: of the distance over other draws of the generated samples.
+        standard_error: of the distance over other draws of the generated samples; None where too few to tell.
         mean_term, trace_term: parts of the distance; range, resize and extractor load on the first, few
             samples on the second.
         findings: found first, by directness and contribution, then what remains, then what is excluded.
@@ -136,12 +137,12 @@ def audit(
         findings.append(finding)
         progress(test, finding)
     frechet = evidence.frechet
-    excess, measured = evidence.excess, evidence.measured
+    excess, measured, error = evidence.excess, evidence.measured, evidence.standard_error
     return Audit(
         measured=measured,
         expected=evidence.expectation.value,
         baseline=None if excess is None or measured is None else measured - excess,
-        standard_error=None if frechet is None else evidence.standard_error,
+        standard_error=error if frechet is not None and isfinite(error) else None,
         mean_term=None if frechet is None else frechet.mean_term,
         trace_term=None if frechet is None else frechet.trace_term,
         findings=tuple(sorted(findings, key=_rank)),

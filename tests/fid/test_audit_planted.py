@@ -150,6 +150,8 @@ def test_hardly_any_images_get_an_answer_all_the_same(generated, reference):
     report = audit(evidence(images[:generated], images[1000 : 1000 + reference], digits_cnn()))
     assert len(report.findings) == 12
     assert (report.measured is None) == (min(generated, reference) < 2)
+    assert report.found[0].test == "H1"
+    assert report.standard_error is None
 
 
 def test_the_verdict_says_what_was_found_and_what_is_left():
