@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -31,6 +32,7 @@ from jobs.storage.images import BadImagesError
 from jobs.store import StoreUnavailableError
 from jobs.store_local import LocalStore
 
+DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "sdesweep.json"
 TIMEOUT = 120.0  # seconds, on a machine that is busy with other things
 
 
@@ -153,6 +155,27 @@ def test_metrics_are_served_by_the_node_under_their_names(pool, ready, sweep):
     assert float(images) == 32
     assert re.search(r'^ray_sdesweep_shards\{[^}]*state="pending"[^}]*\} 6', text, re.M)
     assert re.search(r'^ray_sdesweep_retries_total\{[^}]*cause="machine"[^}]*\} 2', text, re.M)
+    assert list(unanswered(text, sweep.name)) == []
+    assert len(list(unanswered("", sweep.name))) >= len(METRICS)
+
+
+def unanswered(metrics: str, sweep: str) -> Iterator[str]:
+    """What the dashboard selects and finds nothing of."""
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    asked = " ".join(target["expr"] for panel in panels for target in panel["targets"])
+    series = [
+        (name, dict(re.findall(r'(\w+)="([^"]*)"', labels)))
+        for name, labels in re.findall(r"^(ray_sdesweep_\w+)\{(.*)\} ", metrics, re.M)
+    ]
+    for name, selector in re.findall(r"(ray_sdesweep_\w+)\{([^}]*)\}", asked):
+        wanted = re.findall(r'(\w+)=~?"([^"]*)"', selector.replace("$sweep", sweep))
+        found = (
+            all(re.fullmatch(value, labels.get(key, "")) for key, value in wanted)
+            for each, labels in series
+            if each == name
+        )
+        if not any(found):
+            yield f"{name}{{{selector}}}"
 
 
 def test_a_released_worker_ends(pool, ready):

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +66,14 @@ class Head:
         del own["RAY_AUTH_MODE"]  # the command says it outright
         return {**kept, **own}
 
-    def sdesweep(self, *arguments: str) -> tuple[int, str]:
-        """Exit code and output of a command."""
+    def sdesweep(self, *arguments: str, **variables: str) -> tuple[int, str]:
+        """Exit code and output of a command; variables: of its environment."""
         done = subprocess.run(
             [sys.executable, "-m", "cluster.cli", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=self.environment,
+            env={**self.environment, **variables},
             timeout=TIMEOUT,
         )
         return done.returncode, done.stdout
@@ -108,10 +108,9 @@ def test_doctor_tells_what_is_wrong_between_a_user_and_a_real_head(head: Head, t
     wrong = tmp_path / "token"
     wrong.write_text("0" * 64)
     wrong.chmod(0o644)
-    stranger = replace(head, environment={**head.environment, "RAY_AUTH_TOKEN_PATH": str(wrong)})
     verdicts = []
-    for user in (head, stranger):
-        code, output = user.sdesweep("doctor", "--address", head.address, "--json")
+    for token in (head.environment["RAY_AUTH_TOKEN_PATH"], str(wrong)):
+        code, output = head.sdesweep("doctor", "--address", head.address, "--json", RAY_AUTH_TOKEN_PATH=token)
         verdicts.append({check["name"]: check["verdict"] for check in json.loads(output)["checks"]})
     known, unknown = verdicts
     asked = ("token", "reachable", "authentication", "access", "version", "python", "dashboard", "clock")
