@@ -4,8 +4,20 @@
 reads no files and must not import `jobs`, `cluster` or `sdesampling`.
 """
 
-from fid.audit.evidence import Evidence, Expectation, ImageSet
+from fid.audit.evidence import Evidence, Expectation
 from fid.audit.finding import Finding, HypothesisTest
+from fid.audit.imageset import ImageSet, Tally, held_rows
 from fid.audit.verdict import TESTS, Audit, audit
 
-__all__ = ["TESTS", "Audit", "Evidence", "Expectation", "Finding", "HypothesisTest", "ImageSet", "audit"]
+__all__ = [
+    "TESTS",
+    "Audit",
+    "Evidence",
+    "Expectation",
+    "Finding",
+    "HypothesisTest",
+    "ImageSet",
+    "Tally",
+    "audit",
+    "held_rows",
+]

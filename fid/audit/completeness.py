@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from math import sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fid.audit.evidence import Evidence, Images, ImageSet
+from fid.audit.evidence import Evidence
 from fid.audit.finding import HypothesisTest, Numbers, Outcome
-from fid.audit.reference import image_digests
+from fid.audit.imageset import ImageSet, Tally
 from fid.audit.sampling import SIGNIFICANT
 from fid.control import Rows, measure
 from fid.neighbours import nearest_neighbours
@@ -21,7 +23,7 @@ NEAR = 0.25  # of the distance to the nearest neighbour that only 1 % of real im
 def look(evidence: Evidence) -> Outcome:
     """Count what is missing, double, constant or not finite."""
     numbers: Numbers = {}
-    for check in (_not_finite, _missing, _duplicates, _near_duplicates, _constant):
+    for check in (_not_finite, _missing, _static, _constant, _duplicates, _near_duplicates):
         outcome = check(evidence, numbers)
         if outcome is not None:
             return outcome
@@ -116,8 +118,8 @@ def _duplicates(evidence: Evidence, numbers: Numbers) -> Outcome | None:
 
 
 def _keys(side: ImageSet) -> list[bytes] | None:
-    if side.images is not None:
-        return image_digests(side.images)
+    if side.tally is not None:
+        return side.tally.digests
     if side.features is None:
         return None
     return [row.tobytes() for row in np.ascontiguousarray(side.features)]
@@ -190,32 +192,52 @@ def _halves(rows: Rows, count: int, seed: int) -> np.ndarray:
     return distances
 
 
-def _constant(evidence: Evidence, numbers: Numbers) -> Outcome | None:
-    images = evidence.generated.images
-    if images is None:
-        return None
-    constant = is_constant(images)
-    usual = 0.0
-    if evidence.reference.images is not None:
-        usual = float(is_constant(evidence.reference.images).mean()) * len(images)
-    numbers["constant images"] = int(constant.sum())
-    if constant.sum() <= usual + SIGNIFICANT * sqrt(usual + 1):
-        return None
-    gain = _gain_without(evidence, np.flatnonzero(~constant), int((~constant).sum()))
-    return Outcome(
-        "found",
-        f"{int(constant.sum()):,} of {len(images):,} generated images are constant",
+def _static(evidence: Evidence, numbers: Numbers) -> Outcome | None:
+    return _of_a_kind(
+        evidence,
         numbers,
-        gain,
-        False,
-        "find out where they come from: a diverged sampler, clipped values, or files that were never filled",
+        "pure noise",
+        lambda tally: tally.static,
+        "samples that never left the prior, a sampler that diverged, or files of another run",
     )
 
 
-def is_constant(images: Images) -> np.ndarray:
-    """(count,) whether all pixels of an image have the same values."""
-    first: np.ndarray = (images == images[:, :, :1, :1]).all(axis=(1, 2, 3))
-    return first
+def _constant(evidence: Evidence, numbers: Numbers) -> Outcome | None:
+    return _of_a_kind(
+        evidence,
+        numbers,
+        "constant",
+        lambda tally: tally.constant,
+        "a diverged sampler, clipped values, or files that were never filled",
+    )
+
+
+def _of_a_kind(
+    evidence: Evidence,
+    numbers: Numbers,
+    kind: str,
+    chosen: Callable[[Tally], NDArray[np.bool_]],
+    causes: str,
+) -> Outcome | None:
+    """Generated images that are no pictures, beyond the share of such in the reference."""
+    tally = evidence.generated.tally
+    if tally is None:
+        return None
+    hit, usual = chosen(tally), 0.0
+    if evidence.reference.tally is not None:
+        usual = float(chosen(evidence.reference.tally).mean()) * len(hit)
+    count = int(hit.sum())
+    numbers[f"{kind} images"] = count
+    if count <= usual + SIGNIFICANT * sqrt(usual + 1):
+        return None
+    return Outcome(
+        "found",
+        f"{count:,} of {len(hit):,} generated images are {kind}",
+        numbers,
+        _gain_without(evidence, np.flatnonzero(~hit), len(hit) - count),
+        False,
+        f"find out where they come from: {causes}",
+    )
 
 
 TEST = HypothesisTest(

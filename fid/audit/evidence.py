@@ -12,11 +12,11 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fid.audit.apart import Part, find_part
 from fid.audit.explain import Explanation, explain, features_of, outputs_of
+from fid.audit.imageset import ImageSet
 from fid.audit.looks import differing
-from fid.audit.pixels import Images
 from fid.audit.provenance import Provenance, provenance
 from fid.audit.sampling import SIGNIFICANT, condensed, jackknife
 from fid.control import Control, dimension_of, measure, real_control, subset
@@ -24,7 +24,6 @@ from fid.extractors import Extractor
 from fid.frechet import Frechet
 from fid.moments import Moments
 
-LOSSY_FORMATS = ("JPEG", "WEBP")
 Input = Literal[
     "generated images",
     "reference images",
@@ -37,85 +36,6 @@ Input = Literal[
     "values of other cells",
     "what the value was measured against",
 ]
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """One side of the comparison: as much of it as there is.
-
-    Attributes:
-        name: of the data set or configuration.
-        images: (count, channels, height, width) uint8, as stored.
-        features: (count, dimension), as they entered the score; row i belongs to image i.
-        logits: (count, classes), by the same extractor.
-        moments: where only published statistics are there.
-        index: (count,) the sample number of each row.
-        samples: how many samples there should be.
-        encodings: file format and pixel mode ("JPEG RGB", "PNG P") -> number of files.
-    """
-
-    name: str
-    images: Images | None = None
-    features: NDArray[np.floating] | None = None
-    logits: NDArray[np.floating] | None = None
-    moments: Moments | None = None
-    index: NDArray[np.int64] | None = None
-    samples: int | None = None
-    encodings: Mapping[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.images is not None and (self.images.dtype != np.uint8 or self.images.ndim != 4):
-            raise ValueError(
-                f"{self.name}: images must be uint8 (count, channels, height, width), "
-                f"got {self.images.dtype} {self.images.shape}"
-            )
-        if self.features is not None and self.features.ndim != 2:
-            raise ValueError(f"{self.name}: features must be (count, dimension), got {self.features.shape}")
-        counts = {
-            key: len(rows)
-            for key in ("images", "features", "logits", "index")
-            if (rows := getattr(self, key)) is not None
-        }
-        if len(set(counts.values())) > 1:
-            raise ValueError(f"{self.name}: row i of each must be sample i, but the counts are {counts}")
-        if not counts and self.moments is None:
-            raise ValueError(f"{self.name}: neither images nor features nor statistics")
-
-    @property
-    def lossy(self) -> bool:
-        """Some of its files are of a format that changes pixels, or have a palette."""
-        return any(name.startswith(LOSSY_FORMATS) or name.endswith(" P") for name in self.encodings)
-
-    @property
-    def count(self) -> int:
-        """Number of samples, or the count behind the statistics."""
-        for rows in (self.images, self.features):
-            if rows is not None:
-                return len(rows)
-        return 0 if self.moments is None else self.moments.count
-
-    @cached_property
-    def finite_features(self) -> NDArray[np.floating] | None:
-        """The features without rows that hold NaN or infinity."""
-        if self.features is None:
-            return None
-        finite = np.isfinite(self.features).all(axis=1)
-        return self.features if finite.all() else self.features[finite]
-
-    @property
-    def statistics(self) -> NDArray[np.floating] | Moments:
-        """What a distance is measured from: features where there are any, else moments."""
-        found = self.moments if self.finite_features is None else self.finite_features
-        if found is None:
-            raise ValueError(f"{self.name}: neither features nor statistics")
-        return found
-
-    @property
-    def dimension(self) -> int | None:
-        """Of the features, None where there are none."""
-        if self.features is not None:
-            return self.features.shape[1]
-        return None if self.moments is None else self.moments.dimension
 
 
 @dataclass(frozen=True)
@@ -235,14 +155,23 @@ class Evidence:
         return None if self.control is None else self.measured - self.control.mean
 
     @cached_property
+    def part(self) -> Part | None:
+        """Images of one side that lie apart from the rest of it."""
+        if self.generated.images is None or self.reference.images is None:
+            return None
+        return find_part(self.generated, self.reference, self.extractor, self.budget, self.seed)
+
+    @cached_property
     def image_faults(self) -> tuple[Explanation, ...]:
         """Faults of stored images that explain how the two sides differ."""
         if self.generated.images is None or self.reference.images is None:
             return ()
+        if self.part is not None and self.part.explanation is not None:
+            return (self.part.explanation,)
         sound = {side for side, made in self.provenances.items() if made.match == "as stored"}
         features = (
-            self.generated.features if "generated" in sound else None,
-            self.reference.features if "reference" in sound else None,
+            self.generated.pictured if "generated" in sound else None,
+            self.reference.pictured if "reference" in sound else None,
         )
         suspect = self.off and len(sound) == len(self.provenances)
         return explain(
@@ -299,9 +228,9 @@ class Evidence:
         if self.extractor is None:
             return {}
         return {
-            side: provenance(found.images, found.features, self.extractor, self.variants, self.seed)
+            side: provenance(found.images, found.pictured, self.extractor, self.variants, self.seed)
             for side, found in (("generated", self.generated), ("reference", self.reference))
-            if found.images is not None and found.features is not None
+            if found.images is not None and found.pictured is not None
         }
 
     @cached_property
@@ -314,13 +243,13 @@ class Evidence:
             return None
         stored, anew = [], []
         for side, found in (("generated", self.generated), ("reference", self.reference)):
-            if side not in self.provenances or found.images is None or found.features is None:
+            if side not in self.provenances or found.images is None or found.pictured is None:
                 stored.append(found.statistics)
                 anew.append(found.statistics)
                 continue
             chosen = subset(len(found.images), self.budget, self.seed)
-            chosen = chosen[np.isfinite(found.features[chosen]).all(axis=1)]
-            stored.append(found.features[chosen])
+            chosen = chosen[np.isfinite(found.pictured[chosen]).all(axis=1)]
+            stored.append(found.pictured[chosen])
             anew.append(features_of(self.extractor, found.images[chosen]))
         if any(dimension_of(one) != dimension_of(other) for one, other in (stored, anew)):
             return None

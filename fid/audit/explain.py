@@ -49,6 +49,7 @@ class Explanation:
         excess: points by which the same images were off before, over real data at the same numbers.
         alike: other faults that would look the same, to within chance.
         trait: most of the difference stays, whatever else was found: this is a trait of some other fault.
+        numbers: of the samples that it happened to, where it did not happen to all.
     """
 
     fault: Fault
@@ -61,6 +62,7 @@ class Explanation:
     excess: float | None = None
     alike: tuple[str, ...] = ()
     trait: bool = False
+    numbers: tuple[int, ...] = ()
 
 
 def features_of(extractor: Extractor, images: Images) -> Rows:
@@ -87,6 +89,7 @@ def explain(
     seed: int = 0,
     suspect: bool = False,
     features: tuple[Rows | None, Rows | None] = (None, None),
+    rounds: int = ROUNDS,
 ) -> tuple[Explanation, ...]:
     """Faults that explain the difference of two sets of images, the most important first; often none.
 
@@ -98,6 +101,7 @@ def explain(
         seed: of the subsets.
         suspect: the features are known to be off; else only looks beyond chance are followed.
         features: of both sides' images, where they were made already.
+        rounds: most faults that are taken off one by one.
     """
     if generated.shape[1:] != reference.shape[1:] or min(len(generated), len(reference)) < LEAST:
         return ()
@@ -107,11 +111,11 @@ def explain(
     families = families_for((generated.shape[1], generated.shape[2], generated.shape[3]))
     found: list[Explanation] = []
     excess: float | None = None
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         looks = Looks(ours[:SCREENED], theirs[:SCREENED], seed)
         if not suspect and looks.before <= looks.chance():
             break
-        judge = None if extractor is None else _Judge(extractor, ours, theirs, known, seed)
+        judge = None if extractor is None else Judge(extractor, ours, theirs, known, seed)
         if judge is not None and excess is None:
             excess = judge.excess
         glance = Looks(ours[:GLANCED], theirs[:GLANCED], seed)
@@ -142,7 +146,7 @@ def _left(explanation: Explanation) -> float:
 def _best(
     looks: Looks,
     ranked: list[Candidate],
-    judge: _Judge | None,
+    judge: Judge | None,
     excess: float | None,
 ) -> Explanation | None:
     """The fault that explains the looks, or else most of the distance, if any does.
@@ -180,7 +184,7 @@ def _best(
     return max(confirmed, key=lambda one: one.contribution or 0.0, default=None)
 
 
-def _unseen(looks: Looks, families: list[Family], judge: _Judge) -> Explanation | None:
+def _unseen(looks: Looks, families: list[Family], judge: Judge) -> Explanation | None:
     """The fault that features tell and statistics of pixels do not, if any explains the distance."""
     faults = [fault for family in families if family.unseen for fault in family.faults()]
     best = max(faults, key=judge.glance, default=None)
@@ -228,7 +232,7 @@ def _refined(looks: Looks, candidate: Candidate) -> Candidate:
     return candidate
 
 
-class _Judge:
+class Judge:
     """Distances in the extractor's features between the same images, changed or not."""
 
     def __init__(

@@ -19,10 +19,15 @@ Hypothesis = Literal["H4", "H5", "H7", "H9"]
 
 @dataclass(frozen=True)
 class Fault:
-    """One change of images (count, channels, height, width) uint8 that keeps their shape."""
+    """One change of images (count, channels, height, width) uint8 that keeps their shape.
+
+    Attributes:
+        share: of the images that it happened to, at places drawn at random.
+    """
 
     family: Family
     strength: float
+    share: float = 1.0
 
     @property
     def hypothesis(self) -> Hypothesis:
@@ -32,11 +37,19 @@ class Fault:
     @property
     def name(self) -> str:
         """What happened, as a report says it."""
-        return self.family.describe(self.strength)
+        whole = self.family.describe(self.strength)
+        return whole if self.share == 1 else f"{whole}, in {100 * self.share:.0f} % of them"
 
     def apply(self, images: Images) -> Images:
         """Sound images, damaged."""
-        return self.family.change(images, self.strength)
+        if self.share == 1:
+            return self.family.change(images, self.strength)
+        count = round(self.share * len(images))
+        hit = np.random.default_rng(len(images)).choice(len(images), count, replace=False)
+        changed = images.copy()
+        if count:
+            changed[hit] = self.family.change(images[hit], self.strength)
+        return changed
 
 
 @dataclass(frozen=True)

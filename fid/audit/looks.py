@@ -52,7 +52,7 @@ class Looks:
         scale = np.concatenate([values.std(axis=0) for values in found.values()])
         self._scale = np.maximum(scale, SCALE_FLOOR) * np.sqrt(np.repeat(self._widths, self._widths))
         self._starts = np.cumsum([0, *self._widths[:-1]])
-        self._rows = {"generated": self._of(generated), "reference": self._of(reference)}
+        self.rows: dict[Side, Rows] = {"generated": self._of(generated), "reference": self._of(reference)}
 
     def _of(self, images: Images) -> Rows:
         return np.concatenate(list(pixels.statistics(images).values()), axis=1) / self._scale
@@ -68,7 +68,7 @@ class Looks:
 
     def most_different(self) -> tuple[str, ...]:
         """The statistics that together make up most of the distance, the most different first."""
-        apart = self._distances(self._rows["generated"], self._rows["reference"])
+        apart = self._distances(self.rows["generated"], self.rows["reference"])
         order = np.argsort(-apart)
         many = int(np.searchsorted(np.cumsum(apart[order]), MAIN * apart.sum())) + 1
         return tuple(self._names[number] for number in order[:many])
@@ -76,13 +76,13 @@ class Looks:
     @cached_property
     def before(self) -> float:
         """Distance of the two sides as they are."""
-        return self._distance(self._rows["generated"], self._rows["reference"])
+        return self._distance(self.rows["generated"], self.rows["reference"])
 
     def _changed(self, fault: Fault, side: Side) -> tuple[Rows, Rows]:
         """Rows of both sides after the one that is not `side` was damaged alike."""
         if side == "generated":
-            return self._rows["generated"], self._of(fault.apply(self.images["reference"]))
-        return self._of(fault.apply(self.images["generated"])), self._rows["reference"]
+            return self.rows["generated"], self._of(fault.apply(self.images["reference"]))
+        return self._of(fault.apply(self.images["generated"])), self.rows["reference"]
 
     def try_out(self, fault: Fault, side: Side) -> Candidate:
         """A fault of one side with the distance that it leaves."""
@@ -90,16 +90,16 @@ class Looks:
 
     def chance(self) -> float:
         """The largest of the distances when images change sides at random, again and again."""
-        rows = np.concatenate([self._rows["generated"], self._rows["reference"]])
-        return max(self._of_splits(rows, len(self._rows["generated"]), PERMUTATIONS))
+        rows = np.concatenate([self.rows["generated"], self.rows["reference"]])
+        return max(self._of_splits(rows, len(self.rows["generated"]), PERMUTATIONS))
 
     def control(self) -> tuple[float, float]:
         """Mean and spread of the distance of random halves of the reference, brought to these counts."""
-        rows = self._rows["reference"]
+        rows = self.rows["reference"]
         half = len(rows) // 2
         values = self._of_splits(rows, half, HALVES)
         here = 1 / half + 1 / (len(rows) - half)
-        scale = (1 / len(self._rows["generated"]) + 1 / len(rows)) / here
+        scale = (1 / len(self.rows["generated"]) + 1 / len(rows)) / here
         return float(np.mean(values)) * scale, float(np.std(values, ddof=1)) * scale
 
     def _of_splits(self, rows: Rows, first: int, repeats: int) -> list[float]:

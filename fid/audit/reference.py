@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 
-from fid.audit.evidence import Evidence, Images, ImageSet
+from fid.audit.evidence import Evidence
 from fid.audit.explain import features_of
 from fid.audit.finding import HypothesisTest, Numbers, Outcome
+from fid.audit.imageset import ImageSet, Tally
 from fid.audit.sampling import SIGNIFICANT
 from fid.control import Rows, dimension_of, measure, subset
 from fid.moments import Moments
@@ -27,13 +26,13 @@ def look(evidence: Evidence) -> Outcome:
     features = None if meant is None else _features(evidence, meant)
     gain = _gain(evidence, features, numbers)
     remedy = f"measure against {wanted}"
-    if meant is not None and meant.images is not None and given.images is not None:
-        shared = shared_images(given.images, meant.images)
+    if meant is not None and meant.tally is not None and given.tally is not None:
+        shared = shared_images(given.tally, meant.tally)
         numbers["share of its images that are in the one wanted"] = shared
         if shared < 0.5:
             reason = f"{100 * shared:.0f} % of the images of {given.name} are in {wanted}"
             return Outcome("found", reason, numbers, gain, True, remedy)
-        if shared == 1.0 and len(given.images) == len(meant.images):
+        if shared == 1.0 and given.count == meant.count:
             return Outcome("excluded", f"the reference holds the images of {wanted}", numbers)
     if features is not None:
         outcome = _control(evidence, features, gain, numbers, remedy)
@@ -118,15 +117,10 @@ def _trace(statistics: Rows | Moments) -> float:
     return float(np.asarray(statistics, dtype=np.float64).var(axis=0, ddof=1).sum())
 
 
-def image_digests(images: Images) -> list[bytes]:
-    """A digest of the pixels of each image."""
-    return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images]
-
-
-def shared_images(first: Images, second: Images) -> float:
+def shared_images(first: Tally, second: Tally) -> float:
     """Share of the images of `first` that are in `second` too, pixel for pixel."""
-    known = set(image_digests(second))
-    return float(np.mean([digest in known for digest in image_digests(first)]))
+    known = set(second.digests)
+    return float(np.mean([digest in known for digest in first.digests]))
 
 
 TEST = HypothesisTest(

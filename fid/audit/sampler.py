@@ -9,9 +9,10 @@ from math import hypot
 import numpy as np
 
 from fid.audit import pixels
-from fid.audit.evidence import Evidence, ImageSet
+from fid.audit.evidence import Evidence
 from fid.audit.explain import features_of
 from fid.audit.finding import HypothesisTest, Numbers, Outcome, weigh
+from fid.audit.imageset import ImageSet
 from fid.audit.sampling import SIGNIFICANT, Chosen, condensed, jackknife
 from fid.audit.shown import explanation_of, outcome_of
 from fid.control import Rows, measure, subset

@@ -5,6 +5,7 @@ Shared by the tests that look at stored images (H4, H5, H7, H9), so that they we
 
 from __future__ import annotations
 
+from fid.audit.apart import SHOWN
 from fid.audit.evidence import Evidence
 from fid.audit.explain import Explanation
 from fid.audit.faults import Hypothesis
@@ -28,6 +29,8 @@ def outcome_of(explanation: Explanation, remedy: str) -> Outcome:
         "the same after damaging the other side alike": after,
         "the same between parts of the reference": normal,
     }
+    if explanation.numbers:
+        numbers["the first samples of this kind"] = ", ".join(map(str, explanation.numbers[:SHOWN]))
     reason = f"{explanation.side} images: {explanation.fault.name}"
     verdict: Verdict = "found" if explanation.exact else "remains"
     material = True

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fid.audit.evidence import LOSSY_FORMATS, Evidence, Images, ImageSet
+from fid.audit.evidence import Evidence
 from fid.audit.finding import HypothesisTest, Numbers, Outcome
-from fid.audit.pixels import BLOCK
+from fid.audit.imageset import LOSSY_FORMATS, ImageSet
+from fid.audit.pixels import BLOCK, Images
 from fid.audit.sampling import SIGNIFICANT
 from fid.audit.shown import explanation_of, outcome_of
 

@@ -23,6 +23,7 @@ from fid.audit import (
     table_cell,
     value_range,
 )
+from fid.audit.apart import Part
 from fid.audit.evidence import Evidence
 from fid.audit.finding import Finding, HypothesisTest
 
@@ -62,6 +63,7 @@ class Audit:
             samples on the second.
         findings: found first, by directness and contribution, then what remains, then what is excluded.
         unnamed: statistics of pixels that differ, most first, where no known fault explains the images.
+        part: images of one side that lie apart from the rest of it.
     """
 
     measured: float | None
@@ -72,6 +74,7 @@ class Audit:
     trace_term: float | None
     findings: tuple[Finding, ...]
     unnamed: tuple[str, ...] = ()
+    part: Part | None = None
 
     @property
     def found(self) -> tuple[Finding, ...]:
@@ -100,7 +103,12 @@ class Audit:
                 )
             else:
                 said.append(f"{self.unexplained:.3g} of {self.difference:.3g} points are not explained")
-        if self.unnamed:
+        if self.part is not None and self.part.explanation is None:
+            said.append(
+                f"{self.part.told} lie apart from the rest, most in {', '.join(self.part.differing[:3])}: "
+                "images of another origin, a fault of unknown kind, or failures of the generator"
+            )
+        elif self.unnamed:
             said.append(
                 f"the pixels differ in {', '.join(self.unnamed[:3])}: a corruption of unknown kind, or the "
                 "generator"
@@ -147,6 +155,7 @@ def audit(
         trace_term=None if frechet is None else frechet.trace_term,
         findings=tuple(sorted(findings, key=_rank)),
         unnamed=evidence.unnamed,
+        part=evidence.part,
     )
 
 

@@ -138,5 +138,11 @@ def _published(configuration: Configuration) -> PublishedValue | None:
 
 def as_data(audit: Audit) -> dict[str, Any]:
     """The JSON form of an audit: numbers, and the findings in order."""
+    part: dict[str, Any] | None = None
+    if audit.part is not None:
+        found = audit.part
+        fault = None if found.explanation is None else found.explanation.fault.name
+        part = {"side": found.side, "share": found.share, "numbers": found.numbers}
+        part |= {"differing": found.differing, "fault": fault}
     told = {"difference": audit.difference, "unexplained": audit.unexplained, "verdict": audit.verdict}
-    return asdict(audit) | told
+    return asdict(replace(audit, part=None)) | told | {"part": part}

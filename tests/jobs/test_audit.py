@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from scored import PC, SWEEP, commit_shard, configuration, extractor, prepare, sweep_of
 
-from fid.audit import audit
+from fid.audit import Evidence, audit
 from fid.extractors import load_extractor
 from fid.moments import Moments
 from jobs.inputs.datasets import DatasetError, read_digits
@@ -207,3 +207,18 @@ def test_a_reference_by_path_is_its_split_alone(tmp_path):
     side = stored_reference(store, given, extractor(), reader_of(store).network)
     assert len(side.images) == len(side.features) == 3
     assert side.encodings == {"PNG L": 10}
+
+
+def test_of_a_large_set_the_pixels_of_a_fixed_sample_are_held_and_repeats_are_counted_in_all(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (6000, 1, 8, 8)).astype(np.uint8)
+    images[5990:] = images[:10]
+    np.savez(tmp_path / "many.npz", images=images)
+    store = LocalStore(tmp_path / "store")
+    found, again = (reader_of(store).open(identify(store, str(tmp_path / "many.npz"))) for _ in range(2))
+    assert found.count == len(found.features) == 6000
+    assert len(found.images) == len(found.rows) == 5000
+    np.testing.assert_array_equal(found.images, images[found.rows])
+    np.testing.assert_array_equal(found.rows, again.rows)
+    assert len(set(found.tally.digests)) == 5990
+    case = Evidence(found, reader_of(store).open(identify(store, "digits-train")), reader_of(store).network)
+    assert case.provenances["generated"].match == "as stored"
