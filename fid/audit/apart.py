@@ -118,11 +118,14 @@ def _two_kinds(rest: Rows, part: Rows, normal: Rows) -> bool:
 
     usual = between(normal) * len(rest) / len(normal)
     share = len(part) / (len(part) + len(rest))
-    off = abs(rest.mean() - normal.mean()) / normal.std()
+    (left, middle, right), (least, usual_middle, most) = (
+        np.quantile(places, (0.16, 0.5, 0.84)) for places in (rest, normal)
+    )
+    width = (most - least) / 2
     return bool(
         between(np.concatenate([rest, part])) - usual <= BETWEEN * len(part)
-        and off <= LIKE[0]
-        and rest.std() <= LIKE[1] * normal.std()
+        and abs(middle - usual_middle) <= LIKE[0] * width
+        and (right - left) / 2 <= LIKE[1] * width
         and (normal > part.min()).mean() <= TAIL * share
     )
 
