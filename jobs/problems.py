@@ -17,6 +17,8 @@ from pydantic_core import ErrorDetails
 
 Location = tuple[str | int, ...]
 
+MANY = 20  # names, beyond which a misspelt one is told the nearest only
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -97,9 +99,11 @@ def and_more(names: Sequence[str]) -> str:
 
 
 def not_one_of(value: object, known: Iterable[str]) -> str:
-    """Return "'x' is not one of a, b; did you mean 'a'?"."""
+    """Return "'x' is not one of a, b; did you mean 'a'?", without the names where they are many."""
     names = list(known)
     near = suggestion(value, names) if isinstance(value, str) else ""
+    if near and len(names) > MANY:
+        return f"{show(value)} is not one of the {len(names)} names here{near}"
     return f"{show(value)} is not one of {', '.join(names)}{near}"
 
 

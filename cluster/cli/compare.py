@@ -76,9 +76,11 @@ def _lines(
     if Path(text).is_file():
         try:
             return [(text, read_line(Path(text).read_bytes()))]
-        except (ValidationError, ValueError) as error:
-            first = str(error).splitlines()[0]
-            raise RequestError(f"{text} is no results file of this version: {first}") from None
+        except (ValidationError, ValueError):
+            raise RequestError(
+                f"{text} is neither the results file of a configuration nor what `sdesweep fid --json` "
+                "printed, or it is of another version; a whole sweep is given by its name"
+            ) from None
     return _of_store(store, text, extractor, reference)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -110,11 +111,26 @@ def catalog(as_json: bool) -> None:
     if as_json:
         emit(found)
         return
-    for title, names in found.items():
-        click.echo(f"{title.replace('_', ' ')}:")
-        for name in names:
-            about = f"  {names[name]}" if isinstance(names, dict) else ""
-            click.echo(f"  {name}{about}")
+    models = [name for name in found["models"] if name not in known.DATA_SETS]
+    shipped = [name for name in models if name in known.EMBEDDED_MODELS]
+    others = [name for name in models if name not in known.EMBEDDED_MODELS]
+    _print_names("specs, for `plan` and `run`", known.descriptions(found["specs"]))
+    _print_names("training specs, for `train`", known.descriptions(found["training_specs"]))
+    _print_names("extractors", found["extractors"])
+    _print_names("models, weights shipped", shipped)
+    _print_names("models whose weights are added, see `sdesweep models list`", others)
+    _print_names("data sets, as references and as models of a control", found["data_sets"])
+
+
+def _print_names(title: str, names: Mapping[str, str] | Sequence[str]) -> None:
+    """Names in a paragraph, or one a line with what each is; 80 columns."""
+    click.echo(f"{title}:")
+    if not isinstance(names, Mapping):
+        click.echo(click.wrap_text(", ".join(names), 79, "  ", "  "))
+        return
+    width = max(map(len, names)) + 4
+    for name, about in names.items():
+        click.echo(click.wrap_text(about, 79, f"  {name}".ljust(width), " " * width))
 
 
 @click.command()

@@ -10,6 +10,7 @@ import functools
 import importlib.resources
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from jobs.inputs.modelfiles import UnresolvedError
 from jobs.models.plugins import EXTRACTORS as PLUGIN_EXTRACTORS
 from jobs.models.plugins import extractor_logits, find, installed, provide_extractor
 from jobs.problems import not_one_of
+from jobs.specs.plain_yaml import parse
 
 CATALOG = Path(str(importlib.resources.files("jobs") / "catalog"))
 WEIGHTS = CATALOG / "weights"
@@ -78,6 +80,12 @@ def training_names() -> list[str]:
 def spec_path(name: str) -> Path:
     """The file of a ready spec."""
     return CATALOG / f"{name}.yaml"
+
+
+def descriptions(names: Sequence[str]) -> dict[str, str]:
+    """What each of these specs says of itself."""
+    written = {name: parse(spec_path(name).read_text(), name) for name in names}
+    return {name: str(keys.get("description", "")) for name, keys in written.items()}
 
 
 def added_folder() -> Path:

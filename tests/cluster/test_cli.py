@@ -206,6 +206,14 @@ def test_gc_says_what_it_removes(call, filled):
     assert call("verify", "tiny", "--store", filled.url)[0] == 0
 
 
+def test_help_names_every_command_with_a_whole_line(call):
+    _, output, _ = call("--help")
+    listed = [line.split()[0] for line in output.splitlines() if line.startswith("  ") and line[2] != " "]
+    assert set(main.commands) <= set(listed)
+    assert "..." not in output
+    assert max(map(len, output.splitlines())) <= 80
+
+
 def test_catalog_lists_what_specs_can_name(call):
     code, output, _ = call("catalog", "--json")
     assert code == 0
