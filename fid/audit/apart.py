@@ -27,7 +27,7 @@ TAIL = 0.1  # of the part's share that may lie as far out on the other side
 EDGE = 0.98  # quantile of the other side where the search begins
 SHOWN = 5  # numbers of images that are told
 
-_SIDES: tuple[tuple[Side, Side], ...] = (("generated", "reference"), ("reference", "generated"))
+_OTHER: dict[Side, Side] = {"generated": "reference", "reference": "generated"}
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def find_part(
         return None
     if min(map(len, images.values())) < 4 * LEAST:
         return None
-    for side, other in _SIDES:
+    for side, other in _OTHER.items():
         looks = Looks(images[side], images[other], seed)  # on the scale of the other side
         part = part_apart(looks.rows["generated"], looks.rows["reference"], seed)
         if part is not None:
@@ -169,23 +169,16 @@ def _pictures(held: ImageSet, budget: int, seed: int) -> NDArray[np.int64]:
 def _explain(
     sides: dict[Side, Images], side: Side, part: NDArray[np.int64], extractor: Extractor | None, seed: int
 ) -> Explanation | None:
-    """The one fault that happened to a part of a side's images, as `explain` finds it for whole sides.
+    """The one fault that happened to a part: what `explain` would find were it a side of its own.
 
     Its contribution is that of the share: what vanishes when as many images of the other side are damaged.
     """
-    damaged = {**sides, side: sides[side][part]}
-    found = explain(
-        damaged["generated"],
-        damaged["reference"],
-        extractor,
-        max(map(len, sides.values())),
-        seed,
-        suspect=True,
-        rounds=1,
-    )
-    if not found or not found[0].complete or found[0].side != side:
+    other = sides[_OTHER[side]]
+    found = explain(sides[side][part], other, extractor, len(other), seed, suspect=True, rounds=1)
+    if not found or not found[0].complete or found[0].side != "generated":
         return None
-    explanation = replace(found[0], fault=replace(found[0].fault, share=len(part) / len(sides[side])))
+    fault = replace(found[0].fault, share=len(part) / len(sides[side]))
+    explanation = replace(found[0], fault=fault, side=side)
     if extractor is None:
         return explanation
     judge = Judge(extractor, sides["generated"], sides["reference"], (None, None), seed)
