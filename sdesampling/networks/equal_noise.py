@@ -29,6 +29,8 @@ class AtEqualNoise(nn.Module):
     prediction: what it gives: the noise, the data, or v = sqrt(a) noise - sqrt(1 - a) data (Salimans & Ho
         2022, arXiv 2202.00512, appendix D).
     mean, std: its data are (images - mean) / std, of images in the model's range, [-1, 1] if centered.
+    clip: least and largest value of images, to which the predicted data are clipped, as many a sampling loop
+        does: near pure noise a small error of the noise is a large one of the data. None: not at all.
     beta_min, beta_max: of the model's SDE.
 
     Noise beyond that of its last step, or below that of its first, is told as that step's. Raises ValueError
@@ -43,6 +45,7 @@ class AtEqualNoise(nn.Module):
         prediction: Prediction = "noise",
         mean: float = 0.0,
         std: float = 1.0,
+        clip: tuple[float, float] | None = None,
         beta_min: float = 0.1,
         beta_max: float = 20.0,
     ) -> None:
@@ -58,7 +61,7 @@ class AtEqualNoise(nn.Module):
             raise ValueError(f"std = {std}: must be positive")
         self.network = network
         self.num_classes = getattr(network, "num_classes", None)
-        self.prediction, self.mean, self.std = prediction, mean, std
+        self.prediction, self.mean, self.std, self.clip = prediction, mean, std, clip
         self.sde = VP(beta_min, beta_max)
         self.register_buffer("alphas", alphas, persistent=False)
 
@@ -79,7 +82,8 @@ class AtEqualNoise(nn.Module):
             output = (own - noise_part * output) / data_part
         elif self.prediction == "v":
             output = data_part * own - noise_part * output
-        return (x - m * (self.std * output + self.mean)) / std
+        data = self.std * output + self.mean
+        return (x - m * (data if self.clip is None else data.clamp(*self.clip))) / std
 
     def _nearest(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
         """The step of this log-SNR of images, int64 (batch,), and whether it is more noise than all have."""

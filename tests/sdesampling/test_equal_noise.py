@@ -94,6 +94,23 @@ def test_on_the_betas_of_the_sde_itself_the_network_is_asked_as_it_is():
     torch.testing.assert_close(found, inner(x, steps), rtol=1e-5, atol=1e-6)
 
 
+def test_predicted_data_are_clipped_to_the_range_of_images():
+    """A network that is a little off near pure noise, where that is far off in the data."""
+
+    class Off(OfItsOwnSteps):
+        def forward(self, x, step):
+            return super().forward(x, step) + 0.1
+
+    inner, sde = Off(cosine(), "noise"), VP()
+    x, t = torch.randn(3, 1, 4, 4), torch.tensor([0.2, 0.9, 1.0])
+    plain, clipped = (
+        ScoreModel(AtEqualNoise(inner, cosine(), clip=clip), sde, (1, 4, 4)).denoise(x, t)
+        for clip in (None, (0.0, 1.0))
+    )
+    assert float(plain[2].abs().max()) > 5
+    torch.testing.assert_close(clipped, plain.clamp(0, 1), rtol=0, atol=1e-3)
+
+
 def test_classes_are_passed_on():
     class OfClasses(nn.Module):
         num_classes = 3
