@@ -20,7 +20,7 @@ from fid.moments import Moments
 
 LOSSY_FORMATS = ("JPEG", "WEBP")
 HELD = 5000  # images of a side whose pixels are held,
-HELD_BYTES = 128 * 2**20  # or fewer, where they are large
+HELD_BYTES = 64 * 2**20  # or fewer, where they are large
 STATIC = 0.25  # correlation of neighbouring pixels below which an image may be noise
 
 

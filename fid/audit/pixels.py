@@ -15,6 +15,7 @@ Array = NDArray[np.float64]
 SPECK = 0.2  # by which a single pixel stands out from its four neighbours
 LEAST = 0.5 / 255  # added before logarithms: half a grey level
 BLOCK = 8  # of JPEG
+AT_ONCE = 2**22  # values of pixels that are looked at together: some 150 MiB
 NOISE_STEPS = [1, 2, 4, 8, 16, 32, 64]  # of |a - b - c + d|: pure noise of deviation s has mostly 2 s
 
 
@@ -23,6 +24,13 @@ def statistics(images: Images) -> dict[str, Array]:
 
     All are fractions or natural logarithms, so that a change by 0.1 is visible and by 1 is gross.
     """
+    many = max(1, AT_ONCE // images[0].size)
+    blocks = [_of_block(images[first : first + many]) for first in range(0, len(images), many)]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _of_block(images: Images) -> dict[str, Array]:
+    """The statistics of images that are looked at together."""
     x = images.astype(np.float32) / 255
     histogram = _histogram(images, 256)
     shares = histogram / histogram[0].sum()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from audit_cases import colour_extractor, colour_images, digits, digits_cnn, evidence, image_set
 
-from fid.audit import Tally, audit, damage
+from fid.audit import Tally, audit, damage, pixels
 from fid.audit.apart import find_part, part_apart
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -140,3 +140,11 @@ def test_a_set_of_which_some_pixels_only_are_held_is_audited_as_the_whole_is():
     assert [finding.test for finding in found] == ["H10"]
     assert found[0].reason.startswith("60 of 460 generated samples repeat another exactly")
     assert found[0].contribution == pytest.approx(audit(case).found[0].contribution)
+
+
+def test_pixel_statistics_do_not_depend_on_how_many_images_are_looked_at_together(monkeypatch):
+    images = colour_images(20, 3)[0]
+    together = pixels.statistics(images)
+    monkeypatch.setattr(pixels, "AT_ONCE", 7 * images[0].size)
+    for name, values in pixels.statistics(images).items():
+        np.testing.assert_array_equal(values, together[name])
