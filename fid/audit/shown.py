@@ -9,7 +9,7 @@ from fid.audit.apart import SHOWN
 from fid.audit.evidence import Evidence
 from fid.audit.explain import Explanation
 from fid.audit.faults import Hypothesis
-from fid.audit.finding import Numbers, Outcome, Verdict, weigh
+from fid.audit.finding import MATERIAL, Numbers, Outcome, Verdict, weigh
 
 
 def explanation_of(evidence: Evidence, hypothesis: Hypothesis) -> Explanation | None:
@@ -48,7 +48,9 @@ def outcome_of(explanation: Explanation, remedy: str) -> Outcome:
         reason += "; the other side's images, damaged alike, look the same"
         if explanation.alike:
             reason += f" (so they would with: {', '.join(explanation.alike)})"
-    if not material:
+    if not material and 0 < MATERIAL * (explanation.excess or 0.0) <= (explanation.contribution or 0.0):
+        reason += ", but so few images do not tell by how much the distance changes"
+    elif not material:
         reason += ", but the distance hardly changes by it"
     elif not explanation.complete and not explanation.trait:
         reason += ": a part of the difference only"
