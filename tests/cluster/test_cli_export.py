@@ -187,7 +187,7 @@ def test_compare_ranks_a_sweep_and_refuses_what_is_not_comparable(call, filled, 
     [
         (("tiny", "--metric", "kid"), "has no kid, it has fid"),
         (("tiny", "--metric", "kidd"), "did you mean 'kid'?"),
-        (("tiny", "{folder}/broken.json"), "is no results file of this version"),
+        (("tiny", "{folder}/broken.json"), "is neither the results file of a configuration nor"),
         (("tiny", "--reference", "other"), "has 0 results (none that fits)"),
         (("nobody",), "no sweep 'nobody'"),
         (("{file}",), "needs two results at least"),
