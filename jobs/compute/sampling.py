@@ -138,8 +138,7 @@ class ShardSampling:
         """Between two steps: snapshot when it is time, snapshot and give up when asked to."""
         stopping = self._context.should_stop()
         began = time.monotonic()
-        interval = self.configuration.snapshot_every or max(INTERVAL, self._cost(running) / SHARE)
-        if stopping or began - self._saved_at >= interval:
+        if stopping or self._due(began - self._saved_at, running):
             for progress in [*self._unsaved, *running]:
                 self._snapshots.save(progress)
             self._unsaved.clear()
@@ -149,6 +148,12 @@ class ShardSampling:
             self._context.saved()
         if stopping:
             raise Drained(f"stopped at sample {self.groups[0].start + self._images} as asked")
+
+    def _due(self, elapsed: float, running: list[Progress]) -> bool:
+        """Whether it is time for a snapshot, so many seconds after the last one. Asked after every step."""
+        if self.configuration.snapshot_every:
+            return elapsed >= self.configuration.snapshot_every
+        return elapsed >= INTERVAL and elapsed >= self._cost(running) / SHARE
 
     def _cost(self, running: list[Progress]) -> float:
         """Seconds that a snapshot is likely to take: as the last one here, or by the size of the state."""

@@ -22,3 +22,9 @@ def undisturbed(tmp_path_factory):
     run_all(store)
     torch.set_num_threads(threads)
     return outcome(store)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store with that configuration in it. Tests of other things have stores of their own."""
+    return new_store(tmp_path / "store")

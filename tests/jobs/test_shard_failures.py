@@ -2,18 +2,13 @@
 
 import pytest
 import torch
-from shards import CONFIGURATION, KEY, PATHS, Worker, new_store, sample
+from shards import CONFIGURATION, KEY, PATHS, Worker, sample
 
 from jobs.storage.images import BadImagesError
 from jobs.storage.ledger import scan
 from sdesampling.samplers import NonFiniteStateError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture
-def store(tmp_path):
-    return new_store(tmp_path / "store")
 
 
 def test_a_sampler_that_diverges_fails_by_name(store):

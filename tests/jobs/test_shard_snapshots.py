@@ -13,7 +13,6 @@ from shards import (
     Context,
     Worker,
     configuration,
-    new_store,
     outcome,
     prepare,
     sample,
@@ -28,11 +27,6 @@ from jobs.store_local import LocalStore
 from sdesampling.samplers import State
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture
-def store(tmp_path):
-    return new_store(tmp_path / "store")
 
 
 def test_snapshots_of_another_shard_size_are_used(store, undisturbed):

@@ -32,11 +32,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def store(tmp_path):
-    return new_store(tmp_path / "store")
-
-
-@pytest.fixture
 def first_shard(tmp_path):
     store = new_store(tmp_path / "first")
     sample(store, CONFIGURATION, range(16))
