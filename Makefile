@@ -19,7 +19,7 @@ setup: $(READY)
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@echo "setting up $(VENV): a few minutes, once"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 demo: $(READY)
