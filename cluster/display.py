@@ -169,10 +169,8 @@ def printing(file: IO[str]) -> Callable[[str], None]:
     def write(line: str) -> None:
         try:
             print(line, file=file, flush=True)
-        except (
-            OSError
-        ):  # nobody reads them any more, or their disk is full: a run goes on without being watched
-            return
+        except OSError:
+            return  # nobody reads them any more, or their disk is full: a run goes on without being watched
 
     return write
 
